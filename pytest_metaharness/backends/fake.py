@@ -1,0 +1,109 @@
+"""Provider ``fake``: plays the canned proposals of a ``fake.yaml`` beside the target. It tests targets, not harnesses.
+
+A proposal sets files, deletes some or applies a patch; or it imitates a fault of a real backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import BackendError, TargetError
+from ..core.model import Backend, Proposal, Target
+from ..core.proposals import ProposalRequest
+from ..core.records import AtLeastOne, Field, ListOf, MappingOf, Record
+from ..core.schema import Choice, Problems, Text
+from ..core.targets import FILE
+from ..core.yamltree import SyntaxProblem, read_tree
+
+FILE_NAME = "fake.yaml"
+
+OPTIONS = Record(fields={})
+"""This provider has no keys of its own."""
+
+_PROPOSAL = Record(
+    fields={
+        "summary": Field(Text(), "What this proposal does, in a line"),
+        "files": Field(MappingOf(name=FILE, value=Text(least="nothing")), "Path -> the whole content of the file"),
+        "modes": Field(MappingOf(name=FILE, value=Choice(words=("644", "755"))), "Path -> permissions, quoted"),
+        "delete": Field(ListOf(item=FILE), "Files to delete"),
+        "patch": Field(Text(), "A unified diff, as `git apply` takes it"),
+        "fault": Field(
+            Choice(words=("sleep", "crash", "raise", "unavailable")),
+            "The fault to imitate: sleeps past every timeout, dies, raises, has no service",
+        ),
+    },
+    rules=(AtLeastOne(("files", "modes", "delete", "patch", "fault")),),
+)
+_SCHEMA = Record(
+    fields={"proposals": Field(ListOf(item=_PROPOSAL), "One per proposal, in order; then none changes", required=True)}
+)
+
+
+def check_ready(backend: Backend, *, target: Target, environ: Mapping[str, str]) -> None:  # noqa: ARG001 - needs nothing
+    """See that the canned proposals can be read.
+
+    :raises BackendError: they cannot; the message has every problem.
+    """
+    _read_proposals(target)
+
+
+def propose(request: ProposalRequest) -> Proposal:
+    """Play the proposal that is due: the first for ``c0001``, and so on."""
+    proposals = _read_proposals(request.target)
+    number = int(request.candidate[1:])
+    if number > len(proposals):
+        return Proposal(status="completed", reason=f"{FILE_NAME} has no proposal number {number}")
+    canned = proposals[number - 1]
+    if fault := canned.get("fault"):
+        return _imitate(fault, request)
+    for path in canned.get("delete", ()):
+        (request.workspace / path).unlink()
+    for path, content in canned.get("files", {}).items():
+        file = request.workspace / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8", newline="")
+    if patch := canned.get("patch"):
+        applied = request.run(("git", "apply", "-"), stdin=patch.encode())
+        if applied.returncode != 0:
+            return Proposal(status="crash", reason=f"the patch does not apply: {applied.stderr.text().strip()}")
+    for path, mode in canned.get("modes", {}).items():
+        (request.workspace / path).chmod(int(mode, 8))
+    return Proposal(status="completed", summary=canned.get("summary", ""))
+
+
+def _imitate(fault: str, request: ProposalRequest) -> Proposal:
+    if fault == "sleep":
+        request.run(("sleep", "1000000"))
+        return Proposal(status="completed", reason="imitated: slept longer than any timeout")
+    if fault == "crash":
+        ended = request.run(("bash", "-c", "kill -SEGV $$"))
+        return Proposal(status="crash", reason=f"imitated: the program ended with {ended.returncode}")
+    if fault == "raise":
+        raise RuntimeError("imitated: the backend raised")
+    return Proposal(status="unavailable", reason="imitated: the service is down")
+
+
+def _read_proposals(target: Target) -> tuple[Mapping[str, Any], ...]:
+    file = target.file.parent / FILE_NAME
+    problems = Problems(str(Path(target.file.parent.name, FILE_NAME)))
+    try:
+        tree = read_tree(file.read_text(encoding="utf-8"))
+        if tree is None:
+            raise SyntaxProblem(1, "is empty")
+        values = _SCHEMA.read(tree, "", problems)
+        problems.check()
+    except FileNotFoundError as error:
+        message = f"backend 'fake' plays {FILE_NAME}, and there is none beside {target.file.name} of {target.name}"
+        raise BackendError(message) from error
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{file}: {error}"
+        raise BackendError(message) from error
+    except SyntaxProblem as error:
+        message = f"{file.name}:{error.line}: {error.text}"
+        raise BackendError(message) from error
+    except TargetError as error:
+        raise BackendError(str(error)) from error
+    proposals: tuple[Mapping[str, Any], ...] = values["proposals"]
+    return proposals

@@ -1,0 +1,130 @@
+"""What a backend is told: the brief and the history in its workspace's ``.metaharness/``, and the prompt."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from .checkout import temporary_folder
+from .gate import format_objective
+from .model import Candidate, Check, CheckRecord, Target
+from .process import host_environment, run
+from .snapshot import BRIEF_FOLDER, Snapshot
+
+BEST, LAST = 5, 5
+"""How many of the best and of the last candidates the history shows in full."""
+
+LOG_BYTES = 20_000
+"""Bytes of an earlier proposal's output that the history keeps, from the end."""
+
+TOOLS = ("bash", "git", "python", "node", "npm", "uv", "make")
+PROMPT = f"""\
+Improve the harness in this folder. Read {BRIEF_FOLDER}/BRIEF.md first: it has the goal, the rules, which files you may
+change, and which checks fail and why. {BRIEF_FOLDER}/history/ has earlier attempts and what came of them.
+
+Edit the files in place, then stop. Your work is judged only by the files as they are when you end: they are copied to a
+fresh folder and checked there. Changes below {BRIEF_FOLDER}/ are ignored.
+"""
+
+
+def write_brief(workspace: Path, *, target: Target, parent: Candidate, sealed: Snapshot) -> str:
+    """Write ``BRIEF.md`` into *workspace* and give its text."""
+    folder = workspace / BRIEF_FOLDER
+    folder.mkdir()
+    text = "\n".join(_brief_lines(target, parent, sealed))
+    (folder / "BRIEF.md").write_text(text, encoding="utf-8", errors="replace")
+    return text
+
+
+def _brief_lines(target: Target, parent: Candidate, sealed: Snapshot) -> list[str]:
+    scope = target.editable
+    lines = [f"# Improve the harness of {target.name}", "", "## Goal", "", target.goal.strip(), ""]
+    if target.constraints:
+        lines += ["## Constraints", "", *(f"- {constraint}" for constraint in target.constraints), ""]
+    lines += ["## Files you may change", ""]
+    lines += [f"- `{pattern}`" for pattern in scope] if scope is not None else ["All files of this folder."]
+    if scope is not None:
+        lines.append("\nAny other changed, added, renamed or deleted file makes the whole attempt void.")
+    if target.required:
+        lines.append(f"\nThese files must exist: {', '.join(f'`{path}`' for path in target.required)}.")
+    lines += ["", f"## Where it stands: objective {format_objective(parent.objective)} of 1.000 ({parent.id})", ""]
+    if parent.objective is None:
+        lines += [f"Invalid: {parent.reason}", ""]
+    lines += describe_checks(target.checks, parent.checks, sealed)
+    return [*lines, "", "## Environment", "", *(f"- {line}" for line in describe_environment()), ""]
+
+
+def describe_checks(checks: Sequence[Check], records: Sequence[CheckRecord], sealed: Snapshot) -> list[str]:
+    """Spell the measured *records*: those that miss, with what the backend may learn of them."""
+    known = {check.id: check for check in checks}
+    missing = [record for record in records if record.value < 1]
+    lines = [f"- passed: {record.id} (weight {record.weight:g})" for record in records if record.value >= 1]
+    for record in missing:
+        lines.append(f"- FAILS: {record.id}: value {record.value:g} of 1 (weight {record.weight:g})")
+        check = known[record.id]
+        if command := check.run or check.score:
+            lines.append(f"  command: {' '.join(command.split())}")
+        feedback = record.feedback.strip()
+        if feedback and not uses_sealed(check, sealed):
+            lines += ["  feedback:", *(f"    {line}" for line in feedback.splitlines())]
+    return lines
+
+
+def uses_sealed(check: Check, sealed: Snapshot) -> bool:
+    """Tell whether *check*'s command names a sealed file or a folder of one: then its output may quote them."""
+    command = check.run or check.score or ""
+    names = {path.split("/")[0] for path in sealed}
+    return any(name in command for name in names)
+
+
+def write_history(
+    workspace: Path, *, target: Target, candidates: Sequence[Candidate], run: Path, sealed: Snapshot
+) -> None:
+    """Write ``history/``: an index of all *candidates*, and patch, scores and log of the best and the last ones."""
+    folder = workspace / BRIEF_FOLDER / "history"
+    folder.mkdir()
+    index = ["| candidate | parent | outcome | objective | reason |", "|---|---|---|---|---|"]
+    index += [
+        f"| {one.id} | {one.parent or ''} | {one.outcome} | {format_objective(one.objective) if one.checks else ''} "
+        f"| {_first_line(one.reason)} |"
+        for one in candidates
+    ]
+    (folder / "index.md").write_text("\n".join(index) + "\n", encoding="utf-8", errors="replace")
+    measured = [one for one in candidates if one.objective is not None]
+    best = sorted(measured, key=lambda one: one.objective or 0.0, reverse=True)[:BEST]
+    for candidate in {one.id: one for one in (*best, *candidates[-LAST:])}.values():
+        _write_candidate(folder / candidate.id, candidate, target=target, source=run / candidate.id, sealed=sealed)
+
+
+def _write_candidate(folder: Path, candidate: Candidate, *, target: Target, source: Path, sealed: Snapshot) -> None:
+    folder.mkdir()
+    lines = [f"{candidate.id}: {candidate.outcome}: {candidate.reason}"]
+    lines += describe_checks(target.checks, candidate.checks, sealed)
+    (folder / "scores.md").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+    if (source / "patch").is_file():
+        shutil.copyfile(source / "patch", folder / "patch")
+    if (source / "stdout").is_file():
+        (folder / "log").write_bytes((source / "stdout").read_bytes()[-LOG_BYTES:])
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].replace("|", "\\|")
+
+
+@functools.cache
+def describe_environment() -> tuple[str, ...]:
+    """Name the operating system and the tools that checks find here, with their versions; asked once per process."""
+    lines = [f"operating system: {platform.system()} {platform.release()} ({platform.machine()})"]
+    with temporary_folder("probe") as folder:
+        environment = host_environment(folder, folder)
+        for tool in TOOLS:
+            program = shutil.which(tool, path=environment["PATH"])
+            if program is None:
+                lines.append(f"{tool}: not found")
+                continue
+            answer = run((program, "--version"), cwd=folder, env=environment, timeout=10, merge_stderr=True)
+            lines.append(f"{tool}: {_first_line(answer.stdout.text()) or 'version unknown'}")
+    return tuple(lines)

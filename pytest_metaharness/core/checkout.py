@@ -1,0 +1,147 @@
+"""A snapshot as files on disk, and back again: exactly, whatever a program did to them meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .snapshot import Snapshot
+from .store import Store
+
+PERMISSIONS = {"100644": 0o644, "100755": 0o755}
+
+Signature = tuple[int, ...]
+
+
+class Checkout:
+    """The folder *folder*, which holds *snapshot* after :meth:`restore`.
+
+    What other programs made there beside the snapshot's files stays. A file counts as untouched while its inode, mode,
+    size and times are those it was written with: the change time cannot be set back by the file's owner.
+    """
+
+    def __init__(self, folder: Path, snapshot: Snapshot, store: Store) -> None:
+        self.folder = folder
+        self._snapshot = snapshot
+        self._store = store
+        self._folders = sorted({parent for path in snapshot for parent in _folders_of(path)} | {""})
+        self._signatures: dict[str, Signature] = {}
+
+    def restore(self) -> None:
+        """Write every file that is not exactly as in the store; replace whatever stands in its way."""
+        for path in self._folders:  # parents first: nothing is ever written through a link
+            _restore_folder(self.folder / path)
+        stale: dict[str, list[str]] = {}
+        for path, entry in self._snapshot.items():
+            signature = _read_signature(self.folder / path)
+            if signature is None or signature != self._signatures.get(path):
+                stale.setdefault(entry.blob, []).append(path)
+        for blob, content in self._store.stream(list(stale)):
+            first, *others = stale[blob]
+            self._write(first, content)
+            for path in others:
+                self._write(path, _read_chunks(self.folder / first))
+        newest = 0
+        for paths in stale.values():
+            for path in paths:
+                signature = _read_signature(self.folder / path)
+                assert signature is not None
+                self._signatures[path] = signature
+                newest = max(newest, signature[-1])
+        _wait_for_tick(newest)
+
+    def _write(self, path: str, content: Iterator[bytes]) -> None:
+        file = self.folder / path
+        remove(file)
+        mode = self._snapshot[path].mode
+        if mode == "120000":
+            os.symlink(b"".join(content), os.fsencode(file))  # noqa: PTH211 - keeps the bytes of the target
+            return
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+            for chunk in content:
+                stream.write(chunk)
+            os.fchmod(descriptor, PERMISSIONS[mode])
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    end = path.find("/")
+    while end > 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+
+
+def _restore_folder(folder: Path) -> None:
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        folder.mkdir()
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        remove(folder)
+        folder.mkdir()
+    elif status.st_mode & 0o700 != 0o700:
+        folder.chmod(0o755)
+
+
+def _read_signature(file: Path) -> Signature | None:
+    try:
+        status = file.lstat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _read_chunks(file: Path) -> Iterator[bytes]:
+    if file.is_symlink():
+        yield os.readlink(os.fsencode(file))  # noqa: PTH115 - keeps the bytes of the target
+        return
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            yield chunk
+
+
+def _wait_for_tick(newest: int) -> None:
+    """Wait until the clock that stamps files has passed *newest* (ns), so that a later change gets a later stamp.
+
+    The kernel stamps with its coarse clock, 1 to 10 ms a tick (clock_getres(2)).
+    """
+    if hasattr(time, "CLOCK_REALTIME_COARSE"):
+        limit = time.monotonic() + 0.1
+        while time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) <= newest and time.monotonic() < limit:
+            time.sleep(0.001)
+
+
+def remove(path: Path) -> None:
+    """Remove what is at *path*, a whole folder too, also where permissions forbid it to its owner."""
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
+    except FileNotFoundError:
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        path.chmod(0o700)
+        for folder, names, _ in os.walk(path):
+            for name in names:
+                if not (inner := Path(folder, name)).is_symlink():
+                    inner.chmod(0o700)
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Give a private folder (mode 700) in the temporary folder; it is removed at the end, whatever became of it."""
+    folder = Path(tempfile.mkdtemp(prefix=f"metaharness-{prefix}-")).resolve()
+    try:
+        yield folder
+    finally:
+        remove(folder)

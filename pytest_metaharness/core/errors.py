@@ -1,0 +1,27 @@
+"""Errors that end a trial or keep it from starting. Each message says where, what was found and what to do."""
+
+from __future__ import annotations
+
+
+class MetaharnessError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class TargetError(MetaharnessError):
+    """A target file that cannot be used; *problems* are whole lines, ``file:line: key: what was found``."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class BackendError(MetaharnessError):
+    """A backend that cannot be used at all: unknown, not installed, not logged in."""
+
+
+class SandboxError(MetaharnessError):
+    """The jail that was asked for cannot be used, or broke. Never a candidate's fault."""
+
+
+class StoreError(MetaharnessError):
+    """The session store cannot be used: git missing, disk full, foreign content. Never a candidate's fault."""

@@ -1,0 +1,49 @@
+"""The verdict on a trial: what its gate and the search itself ask for, and what of it does not hold."""
+
+from __future__ import annotations
+
+from .model import ANSWERED, TOLERANCE, Candidate, Gate, Run, Verdict
+
+
+def judge_trial(run: Run, gate: Gate) -> Verdict:
+    """Give the verdict on a finished *run*; ``best`` and ``gain`` count only where a search took place."""
+    if run.status != "completed":
+        return Verdict(passed=False, failures=(run.reason or run.status,))
+    searched = run.budget > 0
+    failures = [*_judge_baseline(run, searched=searched), *_judge_backend(run)]
+    failures += _compare("baseline", run.baseline, gate.baseline)
+    if searched:
+        failures += _compare("best", run.best, gate.best)
+        failures += _compare("gain", run.gain, gate.gain)
+    return Verdict(passed=not failures, failures=tuple(failures))
+
+
+def is_perfect(candidate: Candidate) -> bool:
+    """Tell whether nothing is left to gain."""
+    return candidate.objective is not None and candidate.objective >= 1 - TOLERANCE
+
+
+def format_objective(value: float | None) -> str:
+    """Spell an objective as the summary shows it."""
+    return "invalid" if value is None else f"{value:.3f}"
+
+
+def _judge_baseline(run: Run, *, searched: bool) -> list[str]:
+    if run.baseline is not None or (searched and run.best is not None):
+        return []
+    return [f"the baseline is invalid: {run.candidates[0].reason}"]
+
+
+def _compare(name: str, value: float | None, least: float | None) -> list[str]:
+    if least is None or (name == "gain" and value is None):
+        return []  # against an invalid baseline there is no gain to speak of
+    if value is not None and value >= least - TOLERANCE:
+        return []
+    return [f"{name} {format_objective(value)} < {least:g}"]
+
+
+def _judge_backend(run: Run) -> list[str]:
+    tried = run.candidates[1:]
+    if not tried or any(candidate.outcome in ANSWERED for candidate in tried):
+        return []
+    return [f"no proposal could be judged: {tried[-1].outcome}: {tried[-1].reason}"]

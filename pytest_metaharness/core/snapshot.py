@@ -1,0 +1,230 @@
+"""What a folder holds, as values: the files of a workspace by path, and how two of them differ.
+
+Paths are POSIX, relative, and ``str`` with surrogate escapes (PEP 383), so that names that are not UTF-8 survive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import pathspec
+
+from .errors import MetaharnessError
+
+Mode = Literal["100644", "100755", "120000"]
+
+CHUNK = 1 << 20
+"""Bytes read from a file at once."""
+
+BRIEF_FOLDER = ".metaharness"
+"""The folder in a workspace that holds the brief; it is never part of a snapshot."""
+
+TRANSIENT_FOLDERS = frozenset(
+    {".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox"}
+)
+TRANSIENT_SUFFIXES = (".pyc",)
+LINK_LIMIT = 40
+"""Links followed in one path before it counts as leading out; the kernel's own limit (path_resolution(7))."""
+
+
+class Entry(NamedTuple):
+    """One file of a snapshot: git's mode and blob id, and the size in bytes."""
+
+    mode: Mode
+    blob: str
+    size: int
+
+
+Snapshot = Mapping[str, Entry]
+"""A workspace's files by path, sorted."""
+
+
+class UnreadableError(MetaharnessError):
+    """A file of a workspace cannot be read; the message names it."""
+
+
+class Scan(NamedTuple):
+    """What is in a folder: its snapshot, the targets of its links, and the paths that no snapshot can hold."""
+
+    snapshot: Snapshot
+    links: Mapping[str, str]
+    left_out: tuple[str, ...]
+
+
+def show_path(path: str) -> str:
+    """Spell *path* in printable UTF-8: control characters and stray bytes become escapes."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def match_transient(patterns: Iterable[str] = ()) -> Callable[[str, bool], bool]:
+    """Give a test of (path, is folder) for what is never part of a snapshot; *patterns* are as in ``.gitignore``."""
+    lines = tuple(patterns)
+    spec = pathspec.GitIgnoreSpec.from_lines(lines) if lines else None
+
+    def is_transient(path: str, is_folder: bool) -> bool:
+        name = posixpath.basename(path)
+        if name == ".git" or path == BRIEF_FOLDER:
+            return True
+        if is_folder and name in TRANSIENT_FOLDERS:
+            return True
+        if not is_folder and name.endswith(TRANSIENT_SUFFIXES):
+            return True
+        return spec is not None and spec.match_file(path + "/" if is_folder else path)
+
+    return is_transient
+
+
+def match_scope(patterns: Iterable[str] | None) -> Callable[[str], bool]:
+    """Give a test of paths for a write scope: files, ``folders/``, globs from the workspace's root. ``None``: all."""
+    if patterns is None:
+        return lambda _path: True
+    spec = pathspec.GitIgnoreSpec.from_lines("/" + pattern.removeprefix("./").lstrip("/") for pattern in patterns)
+    return spec.match_file
+
+
+def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool]) -> Scan:
+    """Read what *folder* holds, without following a link and without blocking on a FIFO.
+
+    Files without read permission are given it. Empty folders, FIFOs, sockets and devices are no part of a snapshot.
+
+    :raises UnreadableError: a file or folder cannot be read.
+    """
+    found: dict[str, Entry] = {}
+    links: dict[str, str] = {}
+    left_out: list[str] = []
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        for item in _list_folder(folder, prefix):
+            path = prefix + item.name
+            is_folder = item.is_dir(follow_symlinks=False)
+            if is_transient(path, is_folder):
+                left_out.append(path + "/" * is_folder)
+            elif is_folder:
+                folders.append(path + "/")
+            elif item.is_symlink():
+                links[path] = target = os.readlink(item.path)  # noqa: PTH115 - keeps the bytes of the target
+                content = os.fsencode(target)
+                found[path] = Entry("120000", _start_blob(len(content), content).hexdigest(), len(content))
+            elif item.is_file(follow_symlinks=False):
+                found[path] = _read_entry(folder / path, path)
+            else:
+                left_out.append(path)
+    return Scan(dict(sorted(found.items())), links, tuple(sorted(left_out)))
+
+
+def _list_folder(folder: Path, prefix: str) -> list[os.DirEntry[str]]:
+    where = folder / prefix
+    try:
+        try:
+            with os.scandir(where) as items:
+                return list(items)
+        except PermissionError:
+            where.chmod(0o700)
+            with os.scandir(where) as items:
+                return list(items)
+    except OSError as error:
+        message = f"{show_path(prefix) or '.'} cannot be read: {error.strerror}"
+        raise UnreadableError(message) from error
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading: never a link, never waiting for a FIFO's writer.
+
+    :raises OSError: it is something else, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "is no regular file", str(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _start_blob(size: int, content: bytes = b"") -> hashlib._Hash:
+    # git names a blob by SHA-1 of "blob <size>\0<content>" (gitformat-loose(5)); it guards nothing here
+    return hashlib.sha1(b"blob %d\0" % size + content, usedforsecurity=False)
+
+
+def _read_entry(file: Path, path: str) -> Entry:
+    try:
+        try:
+            stream = open_regular(file)
+        except PermissionError:
+            file.chmod(file.lstat().st_mode | stat.S_IRUSR)
+            stream = open_regular(file)
+        with stream:
+            status = os.fstat(stream.fileno())
+            digest = _start_blob(status.st_size)
+            read = 0
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                read += len(chunk)
+    except OSError as error:
+        message = f"{show_path(path)} cannot be read: {error.strerror}"
+        raise UnreadableError(message) from error
+    if read != status.st_size:
+        message = f"{show_path(path)} changed while it was read"
+        raise UnreadableError(message)
+    return Entry("100755" if status.st_mode & stat.S_IXUSR else "100644", digest.hexdigest(), read)
+
+
+def diff_snapshots(old: Snapshot, new: Snapshot) -> tuple[str, ...]:
+    """List the paths whose content, mode or presence differs, sorted; a rename shows as both of its paths."""
+    return tuple(sorted(path for path in old.keys() | new.keys() if old.get(path) != new.get(path)))
+
+
+def find_links_out(links: Mapping[str, str]) -> frozenset[str]:
+    """Name the links among *links* (path -> target) that lead out of the workspace, through other links too."""
+    return frozenset(path for path in links if _leads_out(path, links))
+
+
+def _leads_out(path: str, links: Mapping[str, str]) -> bool:
+    at: list[str] = []
+    ahead = _parts(path)
+    followed = 0
+    while ahead:
+        part = ahead.pop()
+        if part == "..":
+            if not at:
+                return True
+            at.pop()
+            continue
+        at.append(part)
+        target = links.get("/".join(at))
+        if target is None:
+            continue
+        followed += 1
+        if target.startswith("/") or followed > LINK_LIMIT:
+            return True
+        at.pop()
+        ahead.extend(_parts(target))
+    return False
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in reversed(path.split("/")) if part not in {"", "."}]
+
+
+def overlay(below: Snapshot, above: Snapshot) -> Snapshot:
+    """Lay *above* over *below*: where a path of one is a folder of the other, *above* wins."""
+    folders = {parent for path in above for parent in _parents(path)}
+    kept = {
+        path: entry
+        for path, entry in below.items()
+        if path not in folders and not any(parent in above for parent in _parents(path))
+    }
+    return dict(sorted({**kept, **above}.items()))
+
+
+def _parents(path: str) -> Iterator[str]:
+    end = path.rfind("/")
+    while end > 0:
+        yield path[:end]
+        end = path.rfind("/", 0, end)

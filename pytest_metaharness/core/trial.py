@@ -1,0 +1,368 @@
+"""One trial from beginning to end: measure the baseline, search, judge, and keep the record."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from .alarm import Alarm
+from .brief import PROMPT, write_brief, write_history
+from .checkout import Checkout, temporary_folder
+from .checks import Measured, is_share
+from .errors import MetaharnessError
+from .evaluation import Laboratory, as_results, evaluate, find_required_misses, weigh
+from .gate import judge_trial
+from .model import (
+    Backend,
+    Candidate,
+    Check,
+    CheckRecord,
+    CheckResult,
+    Gate,
+    Outcome,
+    Proposal,
+    Run,
+    RunStatus,
+    Setting,
+    Target,
+)
+from .proposals import ProposalRequest, propose
+from .redaction import Redactor
+from .runfolder import PATCH_FILE, RunFolder, summarize
+from .sandbox import Sandbox
+from .scope import find_missing, find_scope_violation, find_secret
+from .search import judge, search
+from .snapshot import Scan, Snapshot, UnreadableError, diff_snapshots, match_transient, scan_folder, show_path
+from .store import Store
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One planned search. *backend* is ``None`` when only the baseline is measured; *timeout* is in seconds."""
+
+    nodeid: str
+    target: Target
+    backend: Backend | None
+    label: str
+    trial: int
+    budget: int
+    timeout: float
+    gate: Gate
+    settings: Mapping[str, Setting]
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The session's folder, how the report spells it, what a jail must not show, and what it must not hide."""
+
+    session: Path
+    shown_as: str
+    hidden: tuple[Path, ...]
+    readable: tuple[Path, ...]
+
+
+class Hooks(Protocol):
+    """What plugins answer; bound to the item's own conftest files."""
+
+    def propose(self, request: ProposalRequest) -> object:
+        """Ask for a proposal; ``None`` when nobody answers."""
+
+    def check(self, check: Check, workspace: Path) -> object:
+        """Ask for a ``use:`` check; ``None`` when nobody answers."""
+
+    def objective(self, target: Target, results: Mapping[str, CheckResult]) -> object:
+        """Ask for the objective; ``None`` for the weighted mean."""
+
+    def candidate(self, run: Run, candidate: Candidate) -> None:
+        """Tell of a finished candidate."""
+
+    def warn(self, message: str) -> None:
+        """Show the user a warning."""
+
+
+def name_trial(plan: Plan) -> str:
+    """Name the trial's folder and branches: readable, and unique by a hash of the node id."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{plan.target.name}-{plan.nodeid.rpartition('::')[2]}").strip("-")
+    return f"{readable[:60]}-{hashlib.sha256(plan.nodeid.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor, hooks: Hooks) -> Run:
+    """Execute *plan* and give its finished record, which then lies in the session's folder too.
+
+    Whatever ends the trial early is recorded before it is raised again: Ctrl-C and timeouts as ``interrupted``,
+    failures that are no proposal's as ``failed``.
+
+    :raises MetaharnessError: the target, its backend or this machine cannot be used.
+    :raises OSError: the session's folder cannot be written.
+    """
+    name = name_trial(plan)
+    run = Run(
+        nodeid=plan.nodeid,
+        target=plan.target.name,
+        backend=plan.label,
+        provider=plan.backend.provider if plan.backend else None,
+        model=plan.backend.model if plan.backend else None,
+        trial=plan.trial,
+        budget=plan.budget,
+        status="running",
+        settings=plan.settings,
+        directory=f"{place.shown_as}/{name}",
+    )
+    start = time.monotonic()
+    folder = RunFolder(place.session / name, run)
+    trial = _Trial(plan=plan, place=place, run=run, folder=folder, sandbox=sandbox, redactor=redactor, hooks=hooks)
+
+    def close(status: RunStatus, reason: str = "") -> Run:
+        ended = msgspec.structs.replace(run, status=status, reason=reason, duration_s=time.monotonic() - start)
+        ended = summarize(ended, trial.candidates, changed_files=trial.changed_files)
+        ended = msgspec.structs.replace(ended, gate=judge_trial(ended, plan.gate))
+        folder.finish(ended)
+        return ended
+
+    try:
+        with Store(place.session / "store.git") as store:
+            trial.execute(store, name)
+    except Exception as error:
+        close("failed", redactor.text(str(error) or type(error).__name__))
+        raise
+    except BaseException as error:
+        close("interrupted", f"interrupted: {redactor.text(str(error)) or type(error).__name__}".partition("\n")[0])
+        raise
+    return close("completed")
+
+
+class _Taken(msgspec.Struct, frozen=True):
+    """The files of a proposal: their scan and what changed; *outcome* is ``None`` when they can be measured."""
+
+    scan: Scan
+    outcome: Outcome | None
+    reason: str = ""
+    changed: tuple[str, ...] = ()
+
+
+class _Trial:
+    """The state of one trial while it runs."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        place: Place,
+        run: Run,
+        folder: RunFolder,
+        sandbox: Sandbox,
+        redactor: Redactor,
+        hooks: Hooks,
+    ) -> None:
+        self.plan, self.place, self.run, self.folder = plan, place, run, folder
+        self.target = plan.target
+        self.sandbox, self.redactor, self.hooks = sandbox, redactor, hooks
+        self.is_transient = match_transient(self.target.transient)
+        self.candidates: list[Candidate] = []
+        self.changed_files: tuple[str, ...] = ()
+
+    def execute(self, store: Store, name: str) -> None:
+        """Measure the baseline, then search."""
+        self.store, self.name = store, name
+        sealed = self.target.sealed_folder
+        self.sealed: Snapshot = self._take_in("sealed", sealed, "the sealed folder").snapshot if sealed else {}
+        self.baseline = self._take_in("c0000", self.target.baseline_folder, "the baseline")
+        self.best = self.latest = self.baseline
+        if left_out := self.baseline.left_out:
+            self.hooks.warn(
+                f"{self.target.name}: left out of the baseline, being transient or no regular file: "
+                f"{', '.join(map(show_path, left_out[:5]))}{' and more' if len(left_out) > 5 else ''}"
+            )
+        start = time.monotonic()
+        reason = find_missing(self.target, self.baseline) or ""
+        checks = () if reason else self._measure("c0000", self.baseline.snapshot)
+        objective, reason = (None, reason) if reason else self._weigh(checks)
+        baseline = Candidate(
+            id="c0000",
+            parent=None,
+            outcome="baseline",
+            reason=reason,
+            objective=objective,
+            duration_s=time.monotonic() - start,
+            checks=checks,
+        )
+        self._add(baseline)
+        for candidate in search(baseline, budget=self.plan.budget, attempt=self._attempt):
+            if candidate.outcome == "keep":
+                self._keep(candidate)
+            self._add(candidate)
+
+    def _take_in(self, name: str, folder: Path, what: str) -> Scan:
+        """Store a folder of the target's as it is."""
+        scan = scan_folder(folder, is_transient=self.is_transient)
+        if found := find_secret(scan, scan.snapshot, folder, self.redactor):
+            message = f"{what} of {self.target.name} cannot be stored: {found}; remove it there"
+            raise MetaharnessError(message)
+        self.store.commit(f"{self.name}/{name}", scan.snapshot, source=folder, message=f"{what} of {self.target.name}")
+        return scan
+
+    # ---------------------------------------------------------------------------------------------- one candidate
+
+    def _attempt(self, candidate: str, parent: Candidate) -> Candidate:
+        start = time.monotonic()
+        logs = self.folder.open_candidate(candidate)
+        with temporary_folder("proposal") as folder:
+            proposal = self._propose(candidate, parent, folder, logs)
+            taken = self._take_files(candidate, parent, folder / "workspace", proposal, logs)
+        outcome, reason = taken.outcome, taken.reason
+        checks: tuple[CheckRecord, ...] = ()
+        objective: float | None = None
+        if proposal.status != "completed":
+            outcome, reason = proposal.status, proposal.reason or proposal.status
+        elif outcome is None:
+            self.latest = taken.scan
+            checks = self._measure(candidate, taken.scan.snapshot)
+            objective, reason = self._weigh(checks)
+            outcome, reason = ("invalid", reason) if objective is None else judge(objective, parent)
+        return Candidate(
+            id=candidate,
+            parent=parent.id,
+            outcome=outcome,
+            reason=reason,
+            objective=objective,
+            duration_s=time.monotonic() - start,
+            changed_files=tuple(sorted(self.redactor.text(show_path(path)) for path in taken.changed)),
+            checks=checks,
+            cost_usd=proposal.cost_usd,
+            tokens=proposal.tokens,
+            tool_calls=proposal.tool_calls,
+        )
+
+    def _propose(self, candidate: str, parent: Candidate, folder: Path, logs: Path) -> Proposal:
+        workspace, state = folder / "workspace", folder / "state"
+        state.mkdir(mode=0o700)
+        Checkout(workspace, self.best.snapshot, self.store).restore()
+        brief = write_brief(workspace, target=self.target, parent=parent, sealed=self.sealed)
+        write_history(
+            workspace, target=self.target, candidates=self.candidates, run=self.folder.path, sealed=self.sealed
+        )
+        (logs / "brief.md").write_text(brief, encoding="utf-8", errors="replace")
+        (logs / "prompt.md").write_text(PROMPT, encoding="utf-8")
+        backend = self.plan.backend
+        assert backend is not None, "a search has a backend"
+        sealed = self.target.sealed_folder
+
+        def make_request(deadline: float, clock: Alarm) -> ProposalRequest:
+            return ProposalRequest(
+                target=self.target,
+                parent=parent,
+                candidate=candidate,
+                workspace=workspace,
+                prompt=PROMPT,
+                backend=backend,
+                timeout=self.plan.timeout,
+                log_dir=logs,
+                state=state,
+                _sandbox=self.sandbox,
+                _hidden=(*self.place.hidden, *((sealed,) if sealed else ())),
+                _readable=self.place.readable,
+                _redactor=self.redactor,
+                _deadline=deadline,
+                _clock=clock,
+            )
+
+        self.folder.log("proposal-started", candidate=candidate, parent=parent.id)
+        given = propose(self.hooks.propose, timeout=self.plan.timeout, make_request=make_request)
+        proposal = msgspec.structs.replace(
+            given, reason=self.redactor.text(given.reason), summary=self.redactor.text(given.summary)
+        )
+        self.folder.log("proposal-ended", candidate=candidate, status=proposal.status, reason=proposal.reason)
+        self._redact_logs(logs)
+        return proposal
+
+    def _redact_logs(self, logs: Path) -> None:
+        """Blot secrets out of what a provider wrote into its log folder by itself."""
+        for file in logs.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                content = file.read_bytes()
+                if (redacted := self.redactor.raw(content)) != content:
+                    file.write_bytes(redacted)
+
+    def _take_files(self, candidate: str, parent: Candidate, workspace: Path, proposal: Proposal, logs: Path) -> _Taken:
+        """Read what the workspace holds now, and store it unless it carries a secret."""
+        before = self.best
+        try:
+            after = scan_folder(workspace, is_transient=self.is_transient)
+        except UnreadableError as error:
+            return _Taken(before, "invalid", self.redactor.text(str(error)))
+        changed = diff_snapshots(before.snapshot, after.snapshot)
+        if not changed:
+            return _Taken(after, "no-change", proposal.reason or "the backend changed no file")
+        if secret := find_secret(after, changed, workspace, self.redactor):
+            return _Taken(after, "invalid", f"{secret}; not stored", changed)
+        self.store.commit(
+            f"{self.name}/{candidate}",
+            after.snapshot,
+            source=workspace,
+            message=f"{self.target.name} {candidate}\n\n{proposal.summary}".strip(),
+            parent=(f"{self.name}/{parent.id}", before.snapshot),
+        )
+        with (logs / "patch").open("wb") as file:
+            self.store.write_patch(f"{self.name}/{parent.id}", f"{self.name}/{candidate}", file)
+        if violation := find_scope_violation(self.target, before, after, changed):
+            return _Taken(after, "scope-violation", violation, changed)
+        if missing := find_missing(self.target, after):
+            return _Taken(after, "invalid", missing, changed)
+        return _Taken(after, None, changed=changed)
+
+    def _measure(self, candidate: str, snapshot: Snapshot) -> tuple[CheckRecord, ...]:
+        laboratory = Laboratory(
+            checks=self.target.checks,
+            sealed=self.sealed,
+            store=self.store,
+            sandbox=self.sandbox,
+            hidden=self.place.hidden,
+            readable=self.place.readable,
+            redactor=self.redactor,
+            ask_hook=self.hooks.check,
+        )
+
+        def log_start(check: Check) -> None:
+            self.folder.log("check-started", candidate=candidate, check=check.id)
+
+        def log_end(check: Check, measured: Measured) -> None:
+            self.folder.log("check-ended", candidate=candidate, check=check.id, value=measured.result.value)
+            if measured.output:
+                file = self.folder.open_candidate(candidate) / f"check-{check.id}.log"
+                file.write_text(measured.output, encoding="utf-8", errors="replace")
+
+        return evaluate(snapshot, laboratory, on_start=log_start, on_end=log_end)
+
+    def _weigh(self, checks: tuple[CheckRecord, ...]) -> tuple[float | None, str]:
+        """Give the objective, or ``None`` with the reason."""
+        if misses := find_required_misses(self.target.checks, checks):
+            return None, f"required checks miss: {', '.join(misses)}"
+        answer = self.hooks.objective(self.target, as_results(checks))
+        if answer is None:
+            return weigh(checks), ""
+        if not is_share(answer):
+            message = f"pytest_metaharness_objective must give a number from 0 to 1, got {answer!r}"
+            raise MetaharnessError(message)
+        return float(answer), ""
+
+    # -------------------------------------------------------------------------------------------------- the record
+
+    def _keep(self, candidate: Candidate) -> None:
+        self.best = self.latest
+        changed = diff_snapshots(self.baseline.snapshot, self.best.snapshot)
+        self.changed_files = tuple(sorted(self.redactor.text(show_path(path)) for path in changed))
+        self.store.name(f"{self.name}/best", f"{self.name}/{candidate.id}")
+        temporary = self.folder.path / f".{PATCH_FILE}"
+        with temporary.open("wb") as file:
+            self.store.write_patch(f"{self.name}/c0000", f"{self.name}/best", file)
+        temporary.replace(self.folder.path / PATCH_FILE)
+        self.folder.add_best(candidate.id, self.changed_files)
+
+    def _add(self, candidate: Candidate) -> None:
+        self.candidates.append(candidate)
+        self.folder.add(candidate)
+        self.hooks.candidate(self.run, candidate)

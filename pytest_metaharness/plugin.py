@@ -1,0 +1,229 @@
+"""The entry module: options and collection by file name. It imports pytest only; all else is imported at first use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from .items import TargetFile
+    from .options import Options
+
+TARGET_FILE = "metaharness.yaml"
+TARGET_SUFFIX = ".metaharness.yaml"
+HOOKS = (
+    "pytest_metaharness_propose",
+    "pytest_metaharness_check",
+    "pytest_metaharness_objective",
+    "pytest_metaharness_candidate",
+    "pytest_metaharness_report",
+)
+INI_VALUES: dict[str, tuple[Literal["int", "float", "string", "paths"], str]] = {
+    "metaharness_budget": ("int", "Proposals per trial"),
+    "metaharness_trials": ("int", "Repetitions of each target with each backend"),
+    "metaharness_timeout": ("float", "Seconds for one proposal"),
+    "metaharness_dir": ("string", "Where sessions are stored"),
+    "metaharness_sandbox": ("string", "Isolation: auto, bwrap or off"),
+    "metaharness_sandbox_read": ("paths", "Paths that the jail shows read-only"),
+}
+
+options_key = pytest.StashKey["Options"]()
+session_name_key = pytest.StashKey[str]()
+excluded_key = pytest.StashKey["_Excluded"]()
+
+
+# -------------------------------------------------------------------------------------------------------- options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options; ``options.py`` reads them."""
+    group = parser.getgroup("metaharness", "harness optimization (pytest-metaharness)")
+    group.addoption(
+        "--metaharness",
+        metavar="NAMES",
+        help="Search with these backends, comma-separated: built-in (codex, fake), configured, or with a model "
+        "(codex:gpt-5.2). 'baseline', the default, measures the baselines only; 'off' collects no target",
+    )
+    group.addoption(
+        "--metaharness-budget",
+        metavar="N",
+        help="Proposals per trial, 0 measures only (default: that of the target, or 1)",
+    )
+    group.addoption(
+        "--metaharness-trials", metavar="N", help="Repetitions of each target with each backend (default: 1)"
+    )
+    group.addoption(
+        "--metaharness-timeout",
+        metavar="SECONDS",
+        help="Time for one proposal (default: that of the backend or the target, or 600)",
+    )
+    group.addoption(
+        "--metaharness-fail-under",
+        metavar="X",
+        help="Fail a trial whose best objective is below X, 0 to 1 (without a search: its baseline)",
+    )
+    group.addoption(
+        "--metaharness-report",
+        metavar="PATH",
+        action="append",
+        help="Write the report there too, as JSON or TSV by suffix; repeatable",
+    )
+    group.addoption(
+        "--metaharness-dir", metavar="DIR", help="Where sessions are stored (default: .metaharness in the rootdir)"
+    )
+    group.addoption(
+        "--metaharness-name",
+        metavar="NAME",
+        help="Name of the session's folder (default: the UTC time and a short random part)",
+    )
+    group.addoption(
+        "--metaharness-sandbox",
+        metavar="auto|bwrap|off",
+        help="Isolation of checks and backends: bwrap where it works (auto, the default), bwrap or nothing, or off",
+    )
+    for name, (kind, text) in INI_VALUES.items():
+        parser.addini(name, text, type=kind, default=None)  # without a default an unset "int" reads 0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse malformed options and ini values before anything runs."""
+    config.addinivalue_line("markers", "metaharness: the trials of pytest-metaharness (every one has it)")
+    if any(name.startswith("metaharness") and value is not None for name, value in vars(config.option).items()) or any(
+        _is_set(config, name) for name in INI_VALUES
+    ):
+        get_options(config).check_session(is_worker=is_worker(config))
+
+
+def _is_set(config: pytest.Config, name: str) -> bool:
+    try:
+        return config.getini(name) is not None
+    except (TypeError, ValueError, pytest.UsageError):
+        return True  # malformed, which get_options says
+
+
+def get_options(config: pytest.Config) -> Options:
+    """Give the session's options, read once.
+
+    :raises pytest.UsageError: one is malformed.
+    """
+    if options_key not in config.stash:
+        from .options import read_options
+
+        config.stash[options_key] = read_options(config)
+    return config.stash[options_key]
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Tell whether this process is a worker of pytest-xdist: it runs trials, and the controller reports them."""
+    return hasattr(config, "workerinput")
+
+
+def get_session_name(config: pytest.Config) -> str:
+    """Give the name of the session's folder: the controller makes it, workers receive it."""
+    if session_name_key not in config.stash:
+        name = getattr(config, "workerinput", {}).get("metaharness_session")
+        if name is None and (name := config.getoption("metaharness_name")) is None:
+            import secrets
+            from datetime import UTC, datetime
+
+            name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        config.stash[session_name_key] = name
+    return config.stash[session_name_key]
+
+
+# -------------------------------------------------------------------------------------------- hooks of our own, xdist
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    """Declare our hooks with the first plugin or conftest that implements one: unused they cost nothing."""
+    if any(hasattr(plugin, name) for name in HOOKS):
+        add_hooks(manager)
+
+
+def add_hooks(manager: pytest.PytestPluginManager) -> None:
+    """Declare our hooks, and register the built-in providers, once."""
+    if manager.has_plugin("metaharness-providers"):
+        return
+    from . import backends, hookspecs
+
+    manager.register(backends.BuiltinProviders(), "metaharness-providers")
+    manager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker the session's name."""
+    node.workerinput["metaharness_session"] = get_session_name(node.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Start reporting in the controller, which itself collects nothing, once a worker has found trials."""
+    if any(f"{TARGET_FILE}::" in nodeid for nodeid in ids):
+        from .session import start_session
+
+        start_session(node.config, will_run=True)
+
+
+# ----------------------------------------------------------------------------------------------------- collection
+
+
+def is_target_file(name: str) -> bool:
+    """Tell whether a file of this name is a target."""
+    return name == TARGET_FILE or name.endswith(TARGET_SUFFIX)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> TargetFile | None:
+    """Collect target files by name."""
+    if not is_target_file(file_path.name):
+        return None
+    if os.name == "nt":
+        raise pytest.Collector.CollectError("pytest-metaharness needs Linux or macOS; on Windows run it in WSL")
+    from .items import collect_target_file
+
+    return collect_target_file(file_path, parent)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Keep baselines and sealed folders of targets, and the session store, from being collected as tests."""
+    if excluded_key not in config.stash:
+        config.stash[excluded_key] = _Excluded(config)
+    return config.stash[excluded_key].covers(str(collection_path)) or None
+
+
+class _Excluded:
+    """The folders that are never collected. Every folder is listed once, when a path in it is first met."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        is_default = options_key not in config.stash  # else they were read when pytest was configured
+        self._excluded = {str(config.rootpath / ".metaharness" if is_default else config.stash[options_key].directory)}
+        self._known: dict[str, bool] = {str(config.rootpath.parent): False}
+
+    def covers(self, path: str) -> bool:
+        """Tell whether *path* is, or lies in, an excluded folder."""
+        return self._covers_folder(os.path.dirname(path)) or path in self._excluded  # noqa: PTH120 - for every file
+
+    def _covers_folder(self, folder: str) -> bool:
+        known = self._known.get(folder)
+        if known is None:
+            parent = os.path.dirname(folder)  # noqa: PTH120
+            known = parent != folder and (self._covers_folder(parent) or folder in self._excluded)
+            self._known[folder] = known
+            if not known:
+                self._find_targets(folder)
+        return known
+
+    def _find_targets(self, folder: str) -> None:
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - names are all it takes
+        except OSError:
+            return  # pytest says what is wrong with the folder
+        for name in names:
+            if is_target_file(name):
+                from .items import find_own_folders
+
+                self._excluded.update(find_own_folders(self._config, Path(folder, name)))

@@ -1,0 +1,271 @@
+"""The session as the controller sees it: reads the runs, writes the reports, prints, decides the exit status."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import pytest
+
+from .core.model import Run, RunStatus
+from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_atomically, write_json
+from .core.sandbox import choose_sandbox
+from .options import read_sandbox_mode
+from .plugin import add_hooks, get_options, get_session_name
+from .reports import (
+    Report,
+    describe_check,
+    describe_misses,
+    escape,
+    find_best,
+    format_summary,
+    write_ledger,
+    write_run_table,
+)
+
+KEPT_BASELINE_SESSIONS = 10
+"""Unnamed sessions that only measured baselines are removed beyond these; searches never."""
+
+RECORD = "metaharness"
+"""The attribute of a test report that holds a run's record as JSON."""
+
+SESSION_FILE = "session.json"
+BASE_FILES = {
+    ".gitignore": "*\n",
+    "CACHEDIR.TAG": "Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n",
+    "README.md": (
+        "# Sessions of pytest-metaharness\n\n"
+        "One folder per session: report.json, report.tsv and ledger.tsv, a folder per run, and store.git, in which\n"
+        "every candidate is a commit: `git --git-dir store.git log --graph --branches`. Safe to delete.\n"
+    ),
+}
+
+signals_key = pytest.StashKey[bool]()
+noticed_key = pytest.StashKey[bool]()
+
+
+def show_path_from(root: Path, path: Path) -> str:
+    """Spell *path* relative to the root folder when it lies in there."""
+    shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def start_session(config: pytest.Config, *, will_run: bool) -> None:
+    """Begin to report, once; with *will_run* also say at once what is not enforced."""
+    add_hooks(config.pluginmanager)
+    treat_signals_as_interrupt(config)
+    if not config.pluginmanager.has_plugin("metaharness-controller"):
+        config.pluginmanager.register(Controller(config), "metaharness-controller")
+    if will_run:
+        print_notice(config)
+
+
+def treat_signals_as_interrupt(config: pytest.Config) -> None:
+    """Let SIGTERM and SIGHUP unwind like Ctrl-C until the session ends; one that is ignored stays ignored."""
+    if signals_key in config.stash or threading.current_thread() is not threading.main_thread():
+        return
+    config.stash[signals_key] = True
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        previous = signal.getsignal(number)
+        if previous is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+            config.add_cleanup(_put_back(number, previous))
+
+
+def _put_back(number: signal.Signals, handler: Any) -> Callable[[], None]:
+    def put_back() -> None:
+        signal.signal(number, handler)
+
+    return put_back
+
+
+def print_notice(config: pytest.Config) -> None:
+    """Say before the first trial what the sandbox does not enforce."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    notice = choose_sandbox(read_sandbox_mode(get_options(config))).notice
+    if reporter is not None and notice and not config.getoption("collectonly") and noticed_key not in config.stash:
+        config.stash[noticed_key] = True
+        reporter.ensure_newline()
+        reporter.write_line(f"metaharness: {escape(notice)}", yellow=True)
+
+
+def open_session(config: pytest.Config) -> Path:
+    """Make the session's folder where it is not there yet, and give it.
+
+    :raises OSError: it cannot be made.
+    """
+    directory = get_options(config).directory
+    folder = directory / get_session_name(config)
+    if not (folder / SESSION_FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in BASE_FILES.items():
+            if not (directory / name).exists():
+                write_atomically(directory / name, text.encode())
+        write_json(folder / SESSION_FILE, _describe_session(config, status="running"))
+    return folder
+
+
+def _describe_session(config: pytest.Config, *, status: str) -> dict[str, object]:
+    options = get_options(config)
+    return {
+        "schema": SCHEMA,
+        "session": get_session_name(config),
+        "status": status,
+        "named": options.name is not None,
+        "backends": [name for name in options.names if name != "baseline"],
+    }
+
+
+class Controller:
+    """Reports the runs of a session; registered where reports arrive, when there are targets."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._started = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._records: dict[str, str] = {}
+        self._runs: tuple[Run, ...] = ()
+        self._folder = get_options(config).directory / get_session_name(config)
+        self._problems: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Say what is not enforced, now that trials are known to follow in this process."""
+        if any(item.get_closest_marker("metaharness") for item in session.items):
+            print_notice(self._config)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the record that came with a report: its folder may be on another machine."""
+        record = getattr(report, RECORD, None)
+        if isinstance(record, str):
+            self._records[report.nodeid] = record
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+        """Write the reports, here rather than with the summary, which another plugin's failure may suppress."""
+        is_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
+        self._runs = self._read_runs(is_interrupted=is_interrupted)
+        if not self._runs:
+            return
+        self._write_reports(self._build_report())
+        unfinished = any(run.status != "completed" for run in self._runs)
+        if (unfinished or self._problems) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        _prune_sessions(get_options(self._config).directory)
+
+    def _read_runs(self, *, is_interrupted: bool) -> tuple[Run, ...]:
+        unfinished: RunStatus = "interrupted" if is_interrupted else "lost"
+        reason = "interrupted" if is_interrupted else "its worker process died"
+        runs: dict[str, Run] = {}
+        for nodeid, record in self._records.items():
+            raw = msgspec.json.decode(record)
+            raw.pop("schema", None)
+            runs[nodeid] = msgspec.convert(raw, Run)
+        for file in sorted(self._folder.glob(f"*/{RUN_FILE}")):
+            try:
+                run = read_run(file.parent, unfinished=unfinished, reason=reason)
+            except (OSError, msgspec.MsgspecError) as error:
+                self._problems.append(f"{file}: the record cannot be read: {error}")
+                continue
+            if run.status == unfinished:
+                write_json(file, {"schema": SCHEMA, **msgspec.to_builtins(run)})
+            runs[run.nodeid] = run
+        return tuple(runs[nodeid] for nodeid in sorted(runs))
+
+    def _build_report(self) -> Report:
+        report = Report(
+            session=self._folder.name,
+            started=self._started.isoformat(timespec="seconds"),
+            duration_s=time.monotonic() - self._clock,
+            environment={
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "cpus": os.cpu_count(),
+                "pytest": pytest.__version__,
+                "pytest-metaharness": version("pytest-metaharness"),
+                "sandbox": choose_sandbox(read_sandbox_mode(get_options(self._config))).mode,
+            },
+            runs=self._runs,
+        )
+        changed = msgspec.to_builtins(report)
+        try:
+            self._config.hook.pytest_metaharness_report(config=self._config, report=changed)
+            return msgspec.convert(changed, Report)
+        except Exception as error:  # noqa: BLE001 - a plugin's mistake must not cost the report
+            self._problems.append(f"pytest_metaharness_report: {type(error).__name__}: {error}; its changes are lost")
+            return report
+
+    def _write_reports(self, report: Report) -> None:
+        document = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+        table = write_run_table(report.runs).encode()
+        files = {
+            self._folder / "report.json": document,
+            self._folder / "report.tsv": table,
+            self._folder / "ledger.tsv": write_ledger(report.runs).encode(),
+            **{path: document if path.suffix == ".json" else table for path in get_options(self._config).reports},
+        }
+        session = msgspec.json.encode(_describe_session(self._config, status="completed"))
+        files[self._folder / SESSION_FILE] = msgspec.json.format(session, indent=2) + b"\n"
+        for path, content in files.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content)
+            except OSError as error:
+                self._problems.append(f"{path} could not be written: {error.strerror}")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print a line per run, the misses of failed runs, and where the files are."""
+        if not self._runs:
+            return
+        terminalreporter.ensure_newline()
+        terminalreporter.section("metaharness")
+        for line in format_summary(self._runs):
+            terminalreporter.write_line(line)
+        is_verbose = self._config.get_verbosity() > 0 or "A" in terminalreporter.reportchars
+        for run in self._runs:
+            if not run.gate.passed:
+                terminalreporter.write_line("")
+                terminalreporter.write_line(escape(run.nodeid), red=True)
+                for line in describe_misses(run):
+                    terminalreporter.write_line(f"  {line}")
+            elif is_verbose and (best := find_best(run)):
+                terminalreporter.write_line("")
+                terminalreporter.write_line(f"{escape(run.nodeid)}: checks of {best.id}")
+                for check in best.checks:
+                    terminalreporter.write_line(describe_check(check))
+        terminalreporter.write_line("")
+        if notice := choose_sandbox(read_sandbox_mode(get_options(self._config))).notice:
+            terminalreporter.write_line(escape(notice), yellow=True)
+        for problem in self._problems:
+            terminalreporter.write_line(escape(problem), red=True)
+        shown = show_path_from(self._config.rootpath, self._folder)
+        terminalreporter.write_line(f"report: {escape(shown)}/report.json (also report.tsv, ledger.tsv)")
+
+
+def _prune_sessions(directory: Path) -> None:
+    """Remove the oldest unnamed sessions that only measured baselines; a search is never removed."""
+    spare: list[Path] = []
+    for file in sorted(directory.glob(f"*/{SESSION_FILE}")):
+        try:
+            session = msgspec.json.decode(file.read_bytes())
+        except (OSError, msgspec.DecodeError):
+            continue
+        if session.get("status") == "completed" and not session.get("named") and not session.get("backends"):
+            spare.append(file.parent)
+    for folder in spare[:-KEPT_BASELINE_SESSIONS]:
+        shutil.rmtree(folder, ignore_errors=True)  # another session may be pruning too
