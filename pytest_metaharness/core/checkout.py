@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import mmap
 import os
 import shutil
 import stat
@@ -23,7 +25,8 @@ class Checkout:
     """The folder *folder*, which holds *snapshot* after :meth:`restore`.
 
     What other programs made there beside the snapshot's files stays. A file counts as untouched while its inode, mode,
-    size and times are those it was written with: the change time cannot be set back by the file's owner.
+    size and times are those it was written with: the change time cannot be set back by the file's owner. Where the file
+    system does not stamp every write, the content must be the same too.
     """
 
     def __init__(self, folder: Path, snapshot: Snapshot, store: Store) -> None:
@@ -37,10 +40,13 @@ class Checkout:
         """Write every file that is not exactly as in the store; replace whatever stands in its way."""
         for path in self._folders:  # parents first: nothing is ever written through a link
             _restore_folder(self.folder / path)
+        reads_all = bool(self._signatures) and not _stamps_every_write(self.folder.parent)
         stale: dict[str, list[str]] = {}
         for path, entry in self._snapshot.items():
-            signature = _read_signature(self.folder / path)
-            if signature is None or signature != self._signatures.get(path):
+            file = self.folder / path
+            signature = _read_signature(file)
+            is_untouched = signature is not None and signature == self._signatures.get(path)
+            if not is_untouched or (reads_all and entry.mode != "120000" and _hash_blob(file, entry.size) != entry.blob):
                 stale.setdefault(entry.blob, []).append(path)
         for blob, content in self._store.stream(list(stale)):
             first, *others = stale[blob]
@@ -96,6 +102,28 @@ def _read_signature(file: Path) -> Signature | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _stamps_every_write(folder: Path) -> bool:
+    """Try whether the file system of *folder* stamps a file that is written through a mapping of it.
+
+    That of memory, which /tmp often is, does not when the page had been read before.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")
+        file.flush()
+        os.utime(file.fileno(), ns=(0, 0))
+        with mmap.mmap(file.fileno(), 1) as mapped:
+            mapped[0] += 1
+        return os.fstat(file.fileno()).st_mtime_ns != 0
+
+
+def _hash_blob(file: Path, size: int) -> str:
+    """Give the id that git has for the content of *file* (gitformat-loose(5)); it guards against no collision."""
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    for chunk in _read_chunks(file):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _read_chunks(file: Path) -> Iterator[bytes]:

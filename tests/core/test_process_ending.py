@@ -118,7 +118,7 @@ def test_what_a_program_leaves_behind_is_ended_and_does_not_delay(start: Start, 
 def test_grace_reaches_programs_with_sessions_of_their_own(start: Start) -> None:
     inner = "trap 'echo inner; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     outer = "trap 'wait; exit 5' TERM; setsid bash -c \"$0\" & while :; do sleep 0.01; done"
-    completed = start("bash", "-c", outer, inner, timeout=0.5, grace=10)
+    completed = start("bash", "-c", outer, inner, timeout=0.3, grace=10)
     assert (completed.returncode, completed.timed_out) == (5, True)
     assert completed.stdout.text() == "up\ninner\n"
 
@@ -156,7 +156,7 @@ def test_ctrl_c_again_and_again_cannot_keep_the_tree_alive(jail: Jail | None, nu
 
 
 def test_alarm_ends_the_tree_before_it_is_raised(start: Start, number: str) -> None:
-    with pytest.raises(Expired), alarm(0.5, Expired):
+    with pytest.raises(Expired), alarm(0.3, Expired):
         start("sleep", number)
     assert find_sleepers(number) == []
 
@@ -182,7 +182,7 @@ def test_handler_that_does_not_raise_does_not_end_the_program(start: Start) -> N
 
 def test_time_is_up_in_another_thread_too(start: Start, number: str) -> None:
     results: list[Completed] = []
-    thread = threading.Thread(target=lambda: results.append(start(*family(number, "stay"), timeout=0.5)))
+    thread = threading.Thread(target=lambda: results.append(start(*family(number, "stay"), timeout=0.4)))
     thread.start()
     thread.join(10)
     assert results[0].timed_out
@@ -199,7 +199,7 @@ def test_program_that_kills_its_guardian_gains_nothing(number: str, tmp_path: Pa
 def test_program_that_stops_its_guardian_gains_nothing(number: str, tmp_path: Path) -> None:
     script = f"setsid sleep {number} & kill -STOP $PPID; sleep {number}"
     environment = host_environment(tmp_path, tmp_path)
-    assert run(("bash", "-c", script), cwd=tmp_path, env=environment, timeout=0.5).timed_out
+    assert run(("bash", "-c", script), cwd=tmp_path, env=environment, timeout=0.3).timed_out
     assert find_sleepers(number) == []
 
 
