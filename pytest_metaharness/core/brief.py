@@ -119,7 +119,8 @@ def describe_environment() -> tuple[str, ...]:
     """Name the operating system and the tools that checks find here, with their versions; asked once per process."""
     lines = [f"operating system: {platform.system()} {platform.release()} ({platform.machine()})"]
     with temporary_folder("probe") as folder:
-        environment = host_environment(folder, folder)
+        (folder / "home").mkdir()
+        environment = host_environment(folder / "home", folder)
         for tool in TOOLS:
             program = shutil.which(tool, path=environment["PATH"])
             if program is None:

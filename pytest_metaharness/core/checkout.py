@@ -46,7 +46,9 @@ class Checkout:
             file = self.folder / path
             signature = _read_signature(file)
             is_untouched = signature is not None and signature == self._signatures.get(path)
-            if not is_untouched or (reads_all and entry.mode != "120000" and _hash_blob(file, entry.size) != entry.blob):
+            if is_untouched and reads_all and entry.mode != "120000":
+                is_untouched = _hash_blob(file, entry.size) == entry.blob
+            if not is_untouched:
                 stale.setdefault(entry.blob, []).append(path)
         for blob, content in self._store.stream(list(stale)):
             first, *others = stale[blob]
@@ -119,7 +121,7 @@ def _stamps_every_write(folder: Path) -> bool:
 
 
 def _hash_blob(file: Path, size: int) -> str:
-    """Give the id that git has for the content of *file* (gitformat-loose(5)); it guards against no collision."""
+    """Give the id that git has for the content of *file*, *size* bytes long (gitformat-loose(5))."""
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     for chunk in _read_chunks(file):
         digest.update(chunk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -88,9 +87,8 @@ def _record(check: Check, measured: Measured) -> CheckRecord:
 
 def weigh(records: Sequence[CheckRecord]) -> float:
     """Give the weighted mean of the check values: 0 to 1, higher is better."""
-    largest = max(record.weight for record in records)  # scaled by it, no sum of finite weights overflows
-    weights = [record.weight / largest for record in records]
-    return math.fsum(map(operator.mul, weights, (record.value for record in records))) / math.fsum(weights)
+    total = math.fsum(record.weight for record in records)
+    return math.fsum(record.value * record.weight for record in records) / total
 
 
 def find_required_misses(checks: Sequence[Check], records: Sequence[CheckRecord]) -> tuple[str, ...]:

@@ -137,10 +137,13 @@ def tracking() -> Iterator[None]:
 def host_environment(home: Path, tmp: Path) -> dict[str, str]:
     """Give the variables that every program gets, and no other of the user's.
 
-    PATH begins with the folder of the running interpreter, so that ``python`` is the one that runs pytest; its relative
-    entries, which would lead into the candidate, are left out.
+    PATH begins with the folder of the running interpreter, so that ``python`` is the one that runs pytest; where none
+    there has that name (Debian's has ``python3`` only), a link in a folder ``bin`` beside *home* stands for it. Relative
+    entries of PATH, which would lead into the candidate, are left out.
     """
     folders = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    if not Path(sys.executable).with_name("python").exists():
+        folders.insert(0, str(_link_python(home.parent / "bin")))
     environment = {
         "PATH": os.pathsep.join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),
         "HOME": str(home),
@@ -153,6 +156,14 @@ def host_environment(home: Path, tmp: Path) -> dict[str, str]:
     if guardian.IS_LINUX and not environment.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
         environment["LANG"] = "C.UTF-8"  # else the same candidate measures differently where nobody chose a language
     return environment
+
+
+def _link_python(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name in ("python", "python3"):
+        with suppress(FileExistsError):
+            (folder / name).symlink_to(sys.executable)
+    return folder
 
 
 def start_tool(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:

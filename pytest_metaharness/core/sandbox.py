@@ -261,7 +261,11 @@ def _find_links(place: Path) -> Iterator[tuple[Path, str]]:
         while parts:
             part = parts.pop()
             step = at.parent if part == ".." else at / part
-            if step.is_symlink():
+            try:
+                is_link = step.is_symlink()
+            except PermissionError:  # what this user may not look into, its programs need not reach
+                return
+            if is_link:
                 break
             at = step
         else:
