@@ -1,0 +1,1 @@
+echo "bootstrap: nothing to do yet"

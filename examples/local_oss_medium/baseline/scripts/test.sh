@@ -1,0 +1,1 @@
+echo "test: nothing to do yet"

@@ -1,0 +1,1 @@
+echo "validate: nothing to do yet"

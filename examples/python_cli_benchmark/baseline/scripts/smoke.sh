@@ -1,0 +1,1 @@
+echo "smoke: nothing to do yet"
