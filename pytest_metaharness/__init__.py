@@ -6,10 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .core.errors import BackendError, MetaharnessError, SandboxError, StoreError, TargetError
-    from .core.model import Backend, Candidate, Check, CheckResult, Contains, Gate, Proposal, Run, Target, Tokens
+    from .core.errors import BackendError, GateFailure, MetaharnessError, SandboxError, StoreError, TargetError
+    from .core.model import (
+        Backend,
+        Candidate,
+        Check,
+        CheckResult,
+        Contains,
+        Gate,
+        GitBaseline,
+        Limits,
+        Proposal,
+        Run,
+        Target,
+        Tokens,
+    )
     from .core.process import Completed, ProgramError
     from .core.proposals import ProposalRequest
+    from .core.python_targets import Metaharness
 
 __all__ = [
     "Backend",
@@ -20,6 +34,10 @@ __all__ = [
     "Completed",
     "Contains",
     "Gate",
+    "GateFailure",
+    "GitBaseline",
+    "Limits",
+    "Metaharness",
     "MetaharnessError",
     "ProgramError",
     "Proposal",
@@ -35,6 +53,8 @@ __all__ = [
 _MODULES = {
     "BackendError": "errors",
     "Completed": "process",
+    "GateFailure": "errors",
+    "Metaharness": "python_targets",
     "MetaharnessError": "errors",
     "ProgramError": "process",
     "ProposalRequest": "proposals",

@@ -67,10 +67,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def choose_gate(self, target: Target) -> Gate:
-        """Give the target's gate; ``--metaharness-fail-under`` replaces one threshold of it."""
+        """Give the target's gate; ``--metaharness-fail-under`` replaces the one of the mode, search or not."""
         if self.fail_under is None:
             return target.gate
-        if self.names == ("baseline",):
+        if self.choose_budget(target).value == 0:
             return msgspec.structs.replace(target.gate, baseline=self.fail_under)
         return msgspec.structs.replace(target.gate, best=self.fail_under)
 
@@ -108,7 +108,7 @@ def read_options(config: pytest.Config) -> Options:
         directory=_resolve_directory(config, directory),
         name=_read_option(config, "name", _read_name),
         sandbox=sandbox,
-        sandbox_read=tuple(_read_ini(config, "sandbox_read") or ()),
+        sandbox_read=tuple(_resolve_ini_path(config, path) for path in _read_ini(config, "sandbox_read") or ()),
     )
 
 
@@ -232,6 +232,10 @@ def _resolve_directory(config: pytest.Config, setting: Setting | None) -> Path:
         return config.rootpath / ".metaharness"
     base = config.invocation_params.dir if setting.origin.startswith("--") else config.rootpath
     return (base / str(setting.value)).resolve()
+
+
+def _resolve_ini_path(config: pytest.Config, given: str) -> Path:
+    return (config.inipath.parent if config.inipath else config.rootpath) / Path(given).expanduser()
 
 
 def read_sandbox_mode(options: Options) -> SandboxMode:

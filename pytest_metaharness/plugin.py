@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
+    from .core.python_targets import Metaharness
     from .items import TargetFile
     from .options import Options
 
@@ -21,14 +22,17 @@ HOOKS = (
     "pytest_metaharness_candidate",
     "pytest_metaharness_report",
 )
-INI_VALUES: dict[str, tuple[Literal["int", "float", "string", "paths"], str]] = {
+INI_VALUES: dict[str, tuple[Literal["int", "float", "string", "linelist"], str]] = {
     "metaharness_budget": ("int", "Proposals per trial"),
     "metaharness_trials": ("int", "Repetitions of each target with each backend"),
     "metaharness_timeout": ("float", "Seconds for one proposal"),
     "metaharness_dir": ("string", "Where sessions are stored"),
     "metaharness_sandbox": ("string", "Isolation: auto, bwrap or off"),
-    "metaharness_sandbox_read": ("paths", "Paths that the jail shows read-only"),
+    "metaharness_sandbox_read": ("linelist", "Paths that the jail shows read-only"),
 }
+
+RECORD = "metaharness"
+"""The attribute of a test report that holds a run's record as JSON; empty before the trial began."""
 
 options_key = pytest.StashKey["Options"]()
 session_name_key = pytest.StashKey[str]()
@@ -155,8 +159,10 @@ def add_hooks(manager: pytest.PytestPluginManager) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker the session's name."""
+    """Tell a worker the session's name, and look out for its first trial."""
     node.workerinput["metaharness_session"] = get_session_name(node.config)
+    if not node.config.pluginmanager.has_plugin("metaharness-lookout"):
+        node.config.pluginmanager.register(_Lookout(node.config), "metaharness-lookout")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -166,6 +172,21 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
         from .session import start_session
 
         start_session(node.config, will_run=True)
+
+
+class _Lookout:
+    """Starts reporting in a controller of workers: the ids that these collect do not tell of Python targets."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Start with the first report of a trial, that of its set-up, which comes when the trial itself begins."""
+        if hasattr(report, RECORD):
+            self._config.pluginmanager.unregister(self)
+            from .session import start_session
+
+            start_session(self._config, will_run=True)
 
 
 # ----------------------------------------------------------------------------------------------------- collection
@@ -180,11 +201,34 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> TargetFile
     """Collect target files by name."""
     if not is_target_file(file_path.name):
         return None
-    if os.name == "nt":
-        raise pytest.Collector.CollectError("pytest-metaharness needs Linux or macOS; on Windows run it in WSL")
+    refuse_windows()
     from .items import collect_target_file
 
     return collect_target_file(file_path, parent)
+
+
+def refuse_windows() -> None:
+    """Say what to do where nothing of this works."""
+    if os.name == "nt":
+        raise pytest.Collector.CollectError("pytest-metaharness needs Linux or macOS; on Windows run it in WSL")
+
+
+@pytest.fixture
+def metaharness(request: pytest.FixtureRequest) -> Metaharness:
+    """Search for a better harness: call it once, with a ``Target`` of ``pytest_metaharness``, and get the ``Run``."""
+    from .fixture import make_fixture
+
+    return make_fixture(request)
+
+
+@pytest.hookimpl(trylast=True)  # parameters of the test's own come first, in its id too
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that takes the fixture ``metaharness`` its trials."""
+    if "metaharness" in metafunc.fixturenames:
+        refuse_windows()
+        from .fixture import parametrize_trials
+
+        parametrize_trials(metafunc)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -23,7 +23,7 @@ FEEDBACK_LINES = 6
 """Lines of a check's feedback that a failure shows, from the end."""
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The content of ``report.json``; *runs* are sorted by node id."""
 
     schema: Literal[1] = 1
@@ -35,8 +35,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_schema() -> dict[str, Any]:
-    """Give the JSON Schema of ``report.json``."""
-    return {"title": "Report of pytest-metaharness", **msgspec.json.schema(Report)}
+    """Give the JSON Schema (draft 2020-12) of ``report.json``."""
+    schema = msgspec.json.schema(Report)
+    for definition in schema["$defs"].values():
+        definition["required"] = list(definition["properties"])  # a default never keeps a field out of the report
+        for field in definition["properties"].values():
+            field.pop("default", None)
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Report of pytest-metaharness"}
+    return {**head, **schema}
 
 
 # --------------------------------------------------------------------------------------------------------- tables
@@ -56,7 +62,9 @@ def write_ledger(runs: Iterable[Run]) -> str:
 def _run_row(run: Run) -> Mapping[str, object]:
     tokens = run.tokens
     return {
-        **{name: getattr(run, name) for name in RUN_COLUMNS if hasattr(run, name)},
+        **{name: value for name, value in msgspec.structs.asdict(run).items() if name in RUN_COLUMNS},
+        "baseline": run.baseline_objective,
+        "best": run.best_objective,
         "gate": "passed" if run.gate.passed else "failed",
         "tokens_input": tokens and tokens.input,
         "tokens_cached": tokens and tokens.cached,
@@ -119,8 +127,8 @@ def _summary_row(run: Run) -> tuple[str, ...]:
     verdict = "passed" if run.gate.passed else "failed" if run.status == "completed" else run.status
     return (
         escape(run.nodeid),
-        format_objective(run.baseline) if run.candidates else "-",
-        format_objective(run.best) if run.candidates else "-",
+        format_objective(run.baseline_objective) if run.candidates else "-",
+        format_objective(run.best_objective) if run.candidates else "-",
         "-" if run.gain is None else f"{run.gain:+.3f}",
         f"{run.proposals}/{run.budget}",
         "-" if run.cost_usd is None else f"${run.cost_usd:.2f}",
@@ -131,20 +139,29 @@ def _summary_row(run: Run) -> tuple[str, ...]:
 
 def describe_failure(run: Run) -> str:
     """Give the lines of a failed item: what was expected, what misses and why, what each proposal came to."""
-    standing = f"baseline {format_objective(run.baseline)}, best {format_objective(run.best)} ({run.best_candidate})"
+    baseline, best_objective = format_objective(run.baseline_objective), format_objective(run.best_objective)
+    standing = f"baseline {baseline}, best {best_objective} ({run.best_candidate})"
     lines = [*run.gate.failures, standing]
     if best := find_best(run):
         lines += [line for check in best.checks if check.value < 1 for line in _describe_miss(check)]
-    lines += [f"{candidate.id} {candidate.outcome}: {candidate.reason}" for candidate in run.candidates[1:]]
+    lines += [describe_outcome(candidate) for candidate in run.candidates[1:]]
     return "\n".join(escape(line) for text in lines for line in text.splitlines())
 
 
-def describe_misses(run: Run) -> list[str]:
-    """Give the lines of a failed run in the summary: the reasons, the checks that miss, the last proposals."""
+def describe_run(run: Run, *, all_checks: bool) -> list[str]:
+    """Give the lines of a run in the summary: why it failed, the best candidate's checks, what the proposals came to.
+
+    Without *all_checks* only those that miss.
+    """
     best = find_best(run)
-    missing = [describe_check(check) for check in best.checks if check.value < 1] if best else []
-    tried = [f"{candidate.id} {candidate.outcome}: {candidate.reason}" for candidate in run.candidates[1:]]
-    return [escape(text.partition("\n")[0]) for text in (*run.gate.failures, *missing, *tried)]
+    checks = [describe_check(check) for check in best.checks if all_checks or check.value < 1] if best else []
+    tried = [] if run.gate.passed else [describe_outcome(candidate) for candidate in run.candidates[1:]]
+    return [escape(text.partition("\n")[0]) for text in (*run.gate.failures, *checks, *tried)]
+
+
+def describe_outcome(candidate: Candidate) -> str:
+    """Give a candidate's line."""
+    return f"{candidate.id} {candidate.outcome}: {candidate.reason}"
 
 
 def find_best(run: Run) -> Candidate | None:

@@ -22,13 +22,12 @@ from .core.model import Run, RunStatus
 from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_atomically, write_json
 from .core.sandbox import choose_sandbox
 from .options import read_sandbox_mode
-from .plugin import add_hooks, get_options, get_session_name
+from .plugin import RECORD, add_hooks, get_options, get_session_name
+from .progress import start_progress
 from .reports import (
     Report,
-    describe_check,
-    describe_misses,
+    describe_run,
     escape,
-    find_best,
     format_summary,
     write_ledger,
     write_run_table,
@@ -36,9 +35,6 @@ from .reports import (
 
 KEPT_BASELINE_SESSIONS = 10
 """Unnamed sessions that only measured baselines are removed beyond these; searches never."""
-
-RECORD = "metaharness"
-"""The attribute of a test report that holds a run's record as JSON."""
 
 SESSION_FILE = "session.json"
 BASE_FILES = {
@@ -69,6 +65,7 @@ def start_session(config: pytest.Config, *, will_run: bool) -> None:
         config.pluginmanager.register(Controller(config), "metaharness-controller")
     if will_run:
         print_notice(config)
+        start_progress(config)
 
 
 def treat_signals_as_interrupt(config: pytest.Config) -> None:
@@ -148,11 +145,12 @@ class Controller:
         """Say what is not enforced, now that trials are known to follow in this process."""
         if any(item.get_closest_marker("metaharness") for item in session.items):
             print_notice(self._config)
+            start_progress(self._config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record that came with a report: its folder may be on another machine."""
         record = getattr(report, RECORD, None)
-        if isinstance(record, str):
+        if record:
             self._records[report.nodeid] = record
 
     @pytest.hookimpl(trylast=True)
@@ -160,9 +158,9 @@ class Controller:
         """Write the reports, here rather than with the summary, which another plugin's failure may suppress."""
         is_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
         self._runs = self._read_runs(is_interrupted=is_interrupted)
-        if not self._runs:
+        if not self._runs and not self._problems:
             return
-        self._write_reports(self._build_report())
+        self._write_reports(*self._build_report(session))
         unfinished = any(run.status != "completed" for run in self._runs)
         if (unfinished or self._problems) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -187,7 +185,8 @@ class Controller:
             runs[run.nodeid] = run
         return tuple(runs[nodeid] for nodeid in sorted(runs))
 
-    def _build_report(self) -> Report:
+    def _build_report(self, session: pytest.Session) -> tuple[Report, bytes]:
+        """Give the report as the plugins want it, and its document."""
         report = Report(
             session=self._folder.name,
             started=self._started.isoformat(timespec="seconds"),
@@ -203,15 +202,16 @@ class Controller:
             runs=self._runs,
         )
         changed = msgspec.to_builtins(report)
+        hook = session.gethookproxy(self._config.rootpath)  # a controller of workers loads no other conftest
         try:
-            self._config.hook.pytest_metaharness_report(config=self._config, report=changed)
-            return msgspec.convert(changed, Report)
-        except Exception as error:  # noqa: BLE001 - a plugin's mistake must not cost the report
+            hook.pytest_metaharness_report(config=self._config, report=changed)
+            accepted = msgspec.convert(changed, Report)
+            return accepted, _encode(accepted)
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # noqa: BLE001 - must cost no report
             self._problems.append(f"pytest_metaharness_report: {type(error).__name__}: {error}; its changes are lost")
-            return report
+            return report, _encode(report)
 
-    def _write_reports(self, report: Report) -> None:
-        document = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    def _write_reports(self, report: Report, document: bytes) -> None:
         table = write_run_table(report.runs).encode()
         files = {
             self._folder / "report.json": document,
@@ -219,8 +219,7 @@ class Controller:
             self._folder / "ledger.tsv": write_ledger(report.runs).encode(),
             **{path: document if path.suffix == ".json" else table for path in get_options(self._config).reports},
         }
-        session = msgspec.json.encode(_describe_session(self._config, status="completed"))
-        files[self._folder / SESSION_FILE] = msgspec.json.format(session, indent=2) + b"\n"
+        files[self._folder / SESSION_FILE] = _encode(_describe_session(self._config, status="completed"))
         for path, content in files.items():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,24 +229,20 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print a line per run, the misses of failed runs, and where the files are."""
-        if not self._runs:
+        if not self._runs and not self._problems:
             return
         terminalreporter.ensure_newline()
         terminalreporter.section("metaharness")
         for line in format_summary(self._runs):
             terminalreporter.write_line(line)
-        is_verbose = self._config.get_verbosity() > 0 or "A" in terminalreporter.reportchars
+        wants_all = self._config.get_verbosity() > 0 or "P" in terminalreporter.reportchars  # which -rA stands for
         for run in self._runs:
-            if not run.gate.passed:
-                terminalreporter.write_line("")
-                terminalreporter.write_line(escape(run.nodeid), red=True)
-                for line in describe_misses(run):
-                    terminalreporter.write_line(f"  {line}")
-            elif is_verbose and (best := find_best(run)):
-                terminalreporter.write_line("")
-                terminalreporter.write_line(f"{escape(run.nodeid)}: checks of {best.id}")
-                for check in best.checks:
-                    terminalreporter.write_line(describe_check(check))
+            if run.gate.passed and not wants_all:
+                continue
+            terminalreporter.write_line("")
+            terminalreporter.write_line(escape(run.nodeid), red=not run.gate.passed)
+            for line in describe_run(run, all_checks=wants_all):
+                terminalreporter.write_line(f"  {line}")
         terminalreporter.write_line("")
         if notice := choose_sandbox(read_sandbox_mode(get_options(self._config))).notice:
             terminalreporter.write_line(escape(notice), yellow=True)
@@ -255,6 +250,10 @@ class Controller:
             terminalreporter.write_line(escape(problem), red=True)
         shown = show_path_from(self._config.rootpath, self._folder)
         terminalreporter.write_line(f"report: {escape(shown)}/report.json (also report.tsv, ledger.tsv)")
+
+
+def _encode(value: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 def _prune_sessions(directory: Path) -> None:

@@ -45,3 +45,11 @@ def sandbox_mode(request: pytest.FixtureRequest) -> str:
     if request.param == "auto":
         request.getfixturevalue("bwrap")
     return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _lean_sessions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that tests start do without hypothesis, which takes a third of their time to start."""
+    if "pytester" in request.fixturenames:
+        request.getfixturevalue("pytester")  # which unsets the variable
+        monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")

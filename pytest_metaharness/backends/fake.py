@@ -14,7 +14,7 @@ from ..core.model import Backend, Proposal, Target
 from ..core.proposals import ProposalRequest
 from ..core.records import AtLeastOne, Field, ListOf, MappingOf, Record
 from ..core.schema import Choice, Problems, Text
-from ..core.targets import FILE
+from ..core.target_schema import FILE
 from ..core.yamltree import SyntaxProblem, read_tree
 
 FILE_NAME = "fake.yaml"
@@ -58,19 +58,37 @@ def propose(request: ProposalRequest) -> Proposal:
     canned = proposals[number - 1]
     if fault := canned.get("fault"):
         return _imitate(fault, request)
+    try:
+        refusal = _play(canned, request)
+    except OSError as error:
+        path = Path(str(error.filename))
+        shown = path.relative_to(request.workspace) if path.is_relative_to(request.workspace) else path.name
+        refusal = f"{shown}: {error.strerror}"
+    if refusal:
+        return Proposal(status="crash", reason=f"{FILE_NAME}: proposals[{number - 1}]: {refusal}")
+    return Proposal(status="completed", summary=canned.get("summary", ""))
+
+
+def _play(canned: Mapping[str, Any], request: ProposalRequest) -> str:
+    """Change the files; gives the reason where the patch does not apply."""
+    workspace = request.workspace
     for path in canned.get("delete", ()):
-        (request.workspace / path).unlink()
+        (workspace / path).unlink()
     for path, content in canned.get("files", {}).items():
-        file = request.workspace / path
+        file = workspace / path
+        if file.is_symlink():  # the file itself shall have the content, not what it leads to
+            file.unlink()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, encoding="utf-8", newline="")
     if patch := canned.get("patch"):
-        applied = request.run(("git", "apply", "-"), stdin=patch.encode())
+        # In a repository git would take the paths as that one's, and skip what lies elsewhere.
+        alone = {"GIT_CEILING_DIRECTORIES": str(workspace.parent), "GIT_CONFIG_NOSYSTEM": "1"}
+        applied = request.run(("git", "apply", "-"), stdin=patch.encode(), env=alone)
         if applied.returncode != 0:
-            return Proposal(status="crash", reason=f"the patch does not apply: {applied.stderr.text().strip()}")
+            return f"the patch does not apply: {applied.stderr.text().strip()}"
     for path, mode in canned.get("modes", {}).items():
-        (request.workspace / path).chmod(int(mode, 8))
-    return Proposal(status="completed", summary=canned.get("summary", ""))
+        (workspace / path).chmod(int(mode, 8))
+    return ""
 
 
 def _imitate(fault: str, request: ProposalRequest) -> Proposal:
@@ -78,8 +96,8 @@ def _imitate(fault: str, request: ProposalRequest) -> Proposal:
         request.run(("sleep", "1000000"))
         return Proposal(status="completed", reason="imitated: slept longer than any timeout")
     if fault == "crash":
-        ended = request.run(("bash", "-c", "kill -SEGV $$"))
-        return Proposal(status="crash", reason=f"imitated: the program ended with {ended.returncode}")
+        request.run(("bash", "-c", "kill -SEGV $$"))
+        return Proposal(status="crash", reason="imitated: the program died of SIGSEGV")
     if fault == "raise":
         raise RuntimeError("imitated: the backend raised")
     return Proposal(status="unavailable", reason="imitated: the service is down")
@@ -87,21 +105,30 @@ def _imitate(fault: str, request: ProposalRequest) -> Proposal:
 
 def _read_proposals(target: Target) -> tuple[Mapping[str, Any], ...]:
     file = target.file.parent / FILE_NAME
-    problems = Problems(str(Path(target.file.parent.name, FILE_NAME)))
+    shown = str(Path(target.file.parent.name, FILE_NAME))
+    problems = Problems(shown)
     try:
-        tree = read_tree(file.read_text(encoding="utf-8"))
+        content = file.read_bytes()
+        tree = read_tree(content.decode("utf-8"))
         if tree is None:
             raise SyntaxProblem(1, "is empty")
         values = _SCHEMA.read(tree, "", problems)
         problems.check()
     except FileNotFoundError as error:
-        message = f"backend 'fake' plays {FILE_NAME}, and there is none beside {target.file.name} of {target.name}"
+        message = (
+            f"backend 'fake' plays {shown}, which is missing; write one beside {target.file.name}, "
+            "for example `proposals: [{files: {AGENTS.md: the whole text}}]`"
+        )
         raise BackendError(message) from error
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{file}: {error}"
+    except OSError as error:
+        message = f"{shown}: cannot be read: {error.strerror}"
+        raise BackendError(message) from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        message = f"{shown}:{line}: is not UTF-8 text (byte 0x{content[error.start]:02x})"
         raise BackendError(message) from error
     except SyntaxProblem as error:
-        message = f"{file.name}:{error.line}: {error.text}"
+        message = f"{shown}:{error.line}: {error.text}"
         raise BackendError(message) from error
     except TargetError as error:
         raise BackendError(str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 import shutil
@@ -11,14 +12,17 @@ from pathlib import Path
 from .checkout import temporary_folder
 from .gate import format_objective
 from .model import Candidate, Check, CheckRecord, Target
-from .process import host_environment, run
-from .snapshot import BRIEF_FOLDER, Snapshot
+from .process import ProgramError, host_environment, run
+from .snapshot import BRIEF_FOLDER, CHUNK, Snapshot
 
 BEST, LAST = 5, 5
 """How many of the best and of the last candidates the history shows in full."""
 
 LOG_BYTES = 20_000
 """Bytes of an earlier proposal's output that the history keeps, from the end."""
+
+TELLING = 12
+"""Characters from which on a line of a sealed file is recognized where it is quoted; shorter ones occur by chance."""
 
 TOOLS = ("bash", "git", "python", "node", "npm", "uv", "make")
 PROMPT = f"""\
@@ -34,12 +38,32 @@ def write_brief(workspace: Path, *, target: Target, parent: Candidate, sealed: S
     """Write ``BRIEF.md`` into *workspace* and give its text."""
     folder = workspace / BRIEF_FOLDER
     folder.mkdir()
-    text = "\n".join(_brief_lines(target, parent, sealed))
+    text = "\n".join(_brief_lines(target, parent, SealedText(target, sealed)))
     (folder / "BRIEF.md").write_text(text, encoding="utf-8", errors="replace")
     return text
 
 
-def _brief_lines(target: Target, parent: Candidate, sealed: Snapshot) -> list[str]:
+class SealedText:
+    """What must not be told: the lines of the sealed files, and the names by which commands use them."""
+
+    def __init__(self, target: Target, sealed: Snapshot) -> None:
+        self._names = {path.split("/")[0] for path in sealed}
+        self._lines: set[str] = set()
+        for path, entry in sealed.items():
+            if target.sealed_folder is not None and entry.mode != "120000" and entry.size <= CHUNK:
+                with contextlib.suppress(FileNotFoundError):  # its author is at work on it
+                    text = (target.sealed_folder / path).read_text(encoding="utf-8", errors="replace")
+                    self._lines.update(line.strip() for line in text.splitlines() if len(line.strip()) >= TELLING)
+
+    def may_be_in(self, check: Check, feedback: str) -> bool:
+        """Tell whether *check* names sealed files, so that its output may say anything of them, or quotes one."""
+        if check.pytest is not None:
+            return True
+        command = check.run or check.score or ""
+        return any(name in command for name in self._names) or any(line in feedback for line in self._lines)
+
+
+def _brief_lines(target: Target, parent: Candidate, sealed: SealedText) -> list[str]:
     scope = target.editable
     lines = [f"# Improve the harness of {target.name}", "", "## Goal", "", target.goal.strip(), ""]
     if target.constraints:
@@ -50,34 +74,44 @@ def _brief_lines(target: Target, parent: Candidate, sealed: Snapshot) -> list[st
         lines.append("\nAny other changed, added, renamed or deleted file makes the whole attempt void.")
     if target.required:
         lines.append(f"\nThese files must exist: {', '.join(f'`{path}`' for path in target.required)}.")
-    lines += ["", f"## Where it stands: objective {format_objective(parent.objective)} of 1.000 ({parent.id})", ""]
+    objective = "invalid" if parent.objective is None else f"objective {format_objective(parent.objective)} of 1.000"
+    lines += ["", f"## Where it stands: {objective} ({parent.id})", ""]
     if parent.objective is None:
         lines += [f"Invalid: {parent.reason}", ""]
     lines += describe_checks(target.checks, parent.checks, sealed)
     return [*lines, "", "## Environment", "", *(f"- {line}" for line in describe_environment()), ""]
 
 
-def describe_checks(checks: Sequence[Check], records: Sequence[CheckRecord], sealed: Snapshot) -> list[str]:
-    """Spell the measured *records*: those that miss, with what the backend may learn of them."""
-    known = {check.id: check for check in checks}
-    missing = [record for record in records if record.value < 1]
-    lines = [f"- passed: {record.id} (weight {record.weight:g})" for record in records if record.value >= 1]
-    for record in missing:
-        lines.append(f"- FAILS: {record.id}: value {record.value:g} of 1 (weight {record.weight:g})")
-        check = known[record.id]
-        if command := check.run or check.score:
-            lines.append(f"  command: {' '.join(command.split())}")
-        feedback = record.feedback.strip()
-        if feedback and not uses_sealed(check, sealed):
-            lines += ["  feedback:", *(f"    {line}" for line in feedback.splitlines())]
+def describe_checks(checks: Sequence[Check], records: Sequence[CheckRecord], sealed: SealedText) -> list[str]:
+    """Spell *checks* with their *records*, where they were measured: what misses, and what may be told about why."""
+    measured = {record.id: record for record in records}
+    passed, missing = [], []
+    for check in checks:
+        record = measured.get(check.id)
+        weight = f"weight {check.weight:g}{', required' if check.required else ''}"
+        if check.feedback == "none":
+            continue
+        if record is None:
+            missing.append(f"- not measured: {check.id} ({weight})")
+        elif record.value >= 1:
+            passed.append(f"- passed: {check.id} ({weight})")
+        else:
+            missing.append(f"- FAILS: {check.id}: value {record.value:g} of 1 ({weight})")
+            missing += _explain_miss(check, record.feedback.strip(), sealed)
+    return passed + missing
+
+
+def _explain_miss(check: Check, feedback: str, sealed: SealedText) -> list[str]:
+    lines = []
+    if command := check.run or check.score:
+        lines.append(f"  command: {' '.join(command.split())}")
+    if check.feedback == "verdict":
+        return lines
+    if feedback and check.feedback is None and sealed.may_be_in(check, feedback):
+        lines.append("  feedback: withheld, since it may quote files that are not yours to see")
+    elif feedback:
+        lines += ["  feedback:", *(f"    {line}" for line in feedback.splitlines())]
     return lines
-
-
-def uses_sealed(check: Check, sealed: Snapshot) -> bool:
-    """Tell whether *check*'s command names a sealed file or a folder of one: then its output may quote them."""
-    command = check.run or check.score or ""
-    names = {path.split("/")[0] for path in sealed}
-    return any(name in command for name in names)
 
 
 def write_history(
@@ -95,11 +129,12 @@ def write_history(
     (folder / "index.md").write_text("\n".join(index) + "\n", encoding="utf-8", errors="replace")
     measured = [one for one in candidates if one.objective is not None]
     best = sorted(measured, key=lambda one: one.objective or 0.0, reverse=True)[:BEST]
+    untold = SealedText(target, sealed)
     for candidate in {one.id: one for one in (*best, *candidates[-LAST:])}.values():
-        _write_candidate(folder / candidate.id, candidate, target=target, source=run / candidate.id, sealed=sealed)
+        _write_candidate(folder / candidate.id, candidate, target=target, source=run / candidate.id, sealed=untold)
 
 
-def _write_candidate(folder: Path, candidate: Candidate, *, target: Target, source: Path, sealed: Snapshot) -> None:
+def _write_candidate(folder: Path, candidate: Candidate, *, target: Target, source: Path, sealed: SealedText) -> None:
     folder.mkdir()
     lines = [f"{candidate.id}: {candidate.outcome}: {candidate.reason}"]
     lines += describe_checks(target.checks, candidate.checks, sealed)
@@ -126,6 +161,10 @@ def describe_environment() -> tuple[str, ...]:
             if program is None:
                 lines.append(f"{tool}: not found")
                 continue
-            answer = run((program, "--version"), cwd=folder, env=environment, timeout=10, merge_stderr=True)
-            lines.append(f"{tool}: {_first_line(answer.stdout.text()) or 'version unknown'}")
+            try:
+                answer = run((program, "--version"), cwd=folder, env=environment, timeout=10, merge_stderr=True)
+            except ProgramError:
+                lines.append(f"{tool}: cannot be started")
+            else:
+                lines.append(f"{tool}: {_first_line(answer.stdout.text()) or 'version unknown'}")
     return tuple(lines)

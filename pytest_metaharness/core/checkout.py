@@ -64,6 +64,14 @@ class Checkout:
                 newest = max(newest, signature[-1])
         _wait_for_tick(newest)
 
+    def find_changes(self) -> Iterator[str]:
+        """Name what :meth:`restore` would write again, and files and links that are not of the snapshot."""
+        yield from (path for path in self._snapshot if _read_signature(self.folder / path) != self._signatures[path])
+        for folder, names, files in os.walk(self.folder):
+            links = (name for name in names if Path(folder, name).is_symlink())
+            paths = (Path(folder, name).relative_to(self.folder).as_posix() for name in (*files, *links))
+            yield from (path for path in paths if path not in self._snapshot)
+
     def _write(self, path: str, content: Iterator[bytes]) -> None:
         file = self.folder / path
         remove(file)

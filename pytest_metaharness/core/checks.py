@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -15,16 +16,20 @@ from .alarm import Expired, alarm
 from .errors import MetaharnessError
 from .model import Check, CheckResult, Contains
 from .process import Completed, host_environment, run, tracking
-from .redaction import Redactor
+from .redaction import SECRET_LENGTH, Redactor
 from .sandbox import Sandbox
+from .sealed_tests import run_sealed_tests
 from .snapshot import Entry, Snapshot
 from .store import Store
 
 FEEDBACK_CHARACTERS = 2000
 """Characters of a program's output that its feedback keeps, from the end."""
 
+SCORE_AT = 9
+"""The descriptor on which a jailed scorer gets its standard output; the shells of all systems know one digit."""
+
 AskHook = Callable[[Check, Path], object]
-"""Asks the plugins for a ``use:`` check; ``None`` when nobody knows its name."""
+"""Asks the plugins for a ``use:`` check (``None`` when nobody knows its name), or the function of a ``call``."""
 
 
 class UnknownCheckError(MetaharnessError):
@@ -34,11 +39,12 @@ class UnknownCheckError(MetaharnessError):
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """All that measuring one candidate needs.
 
-    *snapshot* is the candidate's own, without sealed files; *checkout* and *private* are folders on disk: the files
-    with the sealed ones laid over them, and the place for the home and temporary folders of each check.
+    *snapshot* is the candidate's own, without the files of *sealed*; *checkout* and *private* are folders on disk: the
+    files with the sealed ones laid over them, and the place for the home and temporary folders of each check.
     """
 
     snapshot: Snapshot
+    sealed: Snapshot
     checkout: Path
     private: Path
     store: Store
@@ -65,8 +71,10 @@ def measure(check: Check, bench: Bench) -> Measured:
     """
     if check.contains is not None:
         measured = _measure_contains(check, check.contains, bench)
-    elif check.use is not None:
-        measured = _measure_use(check, bench)
+    elif check.pytest is not None:
+        measured = _measure_tests(check, check.pytest, bench)
+    elif check.use is not None or check.call is not None:
+        measured = _measure_python(check, bench)
     else:
         measured = _measure_command(check, bench)
     return msgspec.structs.replace(measured, result=_make_storable(measured.result, bench.redactor))
@@ -115,7 +123,7 @@ def _find_missing(contains: Contains, entry: Entry | None, store: Store) -> str:
     return f"{contains.path} {'; '.join(problems)}" if problems else ""
 
 
-def _quote_all(parts: list[str] | tuple[str, ...]) -> str:
+def _quote_all(parts: Sequence[str]) -> str:
     return ", ".join(f"'{part}'" for part in parts)
 
 
@@ -125,16 +133,21 @@ def _quote_all(parts: list[str] | tuple[str, ...]) -> str:
 def _measure_command(check: Check, bench: Bench) -> Measured:
     command = check.run if check.run is not None else check.score
     assert command is not None
-    home, tmp = bench.private / "home", bench.private / "tmp"
-    completed = run(
-        ("bash", "-c", command),
-        cwd=bench.checkout,
-        env=host_environment(home, tmp),
-        timeout=check.timeout,
-        jail=bench.sandbox.jail(writable=(bench.checkout, bench.private), hidden=bench.hidden, readable=bench.readable),
-        merge_stderr=check.run is not None,
+    jail = bench.sandbox.jail(
+        writable=(bench.checkout, bench.private), hidden=bench.hidden, readable=bench.readable, network=check.network
     )
-    output = bench.redactor.text(completed.stdout.text() + completed.stderr.text())
+    # what a scorer says counts: no other process of the jail, such as its first one, shall hold the way to say it
+    is_guarded = check.score is not None and jail is not None
+    completed = run(
+        ("bash", "-c", f"exec >&{SCORE_AT} {SCORE_AT}>&-; {command}" if is_guarded else command),
+        cwd=bench.checkout,
+        env=make_environment(check, bench),
+        timeout=check.timeout,
+        jail=jail,
+        merge_stderr=check.run is not None,
+        stdout_at=SCORE_AT if is_guarded else 1,
+    )
+    output = _redact(completed, bench.redactor)
     if completed.timed_out:
         result = _fail(f"timed out after {check.timeout:g} s", output)
     elif check.run is not None:
@@ -142,6 +155,20 @@ def _measure_command(check: Check, bench: Bench) -> Measured:
     else:
         result = _judge_score(completed, output, bench.redactor)
     return Measured(result=result, duration_s=completed.duration_s, output=output)
+
+
+def make_environment(check: Check, bench: Bench) -> dict[str, str]:
+    """Give the variables of *check*'s programs: the allow-listed ones, and those that it names, as far as they are set.
+
+    The values of the latter count as secrets from :data:`SECRET_LENGTH` on.
+    """
+    named = {name: os.environ[name] for name in check.env if name in os.environ}
+    bench.redactor.add({name: value for name, value in named.items() if len(value) >= SECRET_LENGTH})
+    return {**host_environment(bench.private / "home", bench.private / "tmp"), **named}
+
+
+def _redact(completed: Completed, redactor: Redactor) -> str:
+    return redactor.captured(completed.stdout).text() + redactor.captured(completed.stderr).text()
 
 
 def _judge_exit(check: Check, completed: Completed, output: str) -> CheckResult:
@@ -154,7 +181,7 @@ def _judge_exit(check: Check, completed: Completed, output: str) -> CheckResult:
 def _judge_score(completed: Completed, output: str, redactor: Redactor) -> CheckResult:
     if (code := _read_exit_code(completed)) != 0:
         return _fail(f"exit code {code}, expected 0", output)
-    lines = redactor.text(completed.stdout.text()).rstrip().splitlines()
+    lines = redactor.captured(completed.stdout).text().rstrip().splitlines()
     try:
         return read_score(lines[-1] if lines else "")
     except ValueError as error:
@@ -207,10 +234,46 @@ def _read_exit_code(completed: Completed) -> int | None:
     return code if code is None or code >= 0 else 128 - code
 
 
-# ------------------------------------------------------------------------------------------------------------ use
+# --------------------------------------------------------------------------------------------------------- pytest
 
 
-def _measure_use(check: Check, bench: Bench) -> Measured:
+def _measure_tests(check: Check, path: str, bench: Bench) -> Measured:
+    def start(
+        argv: Sequence[str], *, stdin: bytes, readable: tuple[Path, ...], on_line: Callable[[bytes], None]
+    ) -> Completed:
+        return run(
+            argv,
+            cwd=bench.checkout,
+            env=make_environment(check, bench),
+            timeout=check.timeout,
+            stdin=stdin,
+            jail=bench.sandbox.jail(
+                writable=(bench.checkout, bench.private),
+                hidden=bench.hidden,
+                readable=(*bench.readable, *readable),
+                network=check.network,
+            ),
+            on_line=on_line,
+        )
+
+    completed, result, output = run_sealed_tests(
+        path,
+        sealed=bench.sealed,
+        store=bench.store,
+        checkout=bench.checkout,
+        redactor=bench.redactor,
+        start=start,
+    )
+    if completed.timed_out:
+        result = _fail(f"timed out after {check.timeout:g} s", output)
+    result = msgspec.structs.replace(result, feedback=result.feedback[:FEEDBACK_CHARACTERS])
+    return Measured(result=result, duration_s=completed.duration_s, output=output)
+
+
+# --------------------------------------------------------------------------------------------------- use and call
+
+
+def _measure_python(check: Check, bench: Bench) -> Measured:
     start = time.monotonic()
     try:
         with tracking(), alarm(check.timeout, Expired):
@@ -218,9 +281,9 @@ def _measure_use(check: Check, bench: Bench) -> Measured:
     except Expired:
         result = _fail(f"timed out after {check.timeout:g} s")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's check may raise anything; that is its feedback
-        result = _fail(f"the check '{check.use}' raised {type(error).__name__}: {error}")
+        result = _fail(f"the check '{check.use or check.id}' raised {type(error).__name__}: {error}")
     else:
-        if answer is None:
+        if answer is None and check.use is not None:
             message = f"checks.{check.id}: nobody answers for use: {check.use} (implement pytest_metaharness_check)"
             raise UnknownCheckError(message)
         result = _read_answer(check, answer, bench.redactor)
@@ -237,9 +300,12 @@ def _is_result(answer: Any) -> TypeGuard[CheckResult]:
 
 
 def _read_answer(check: Check, answer: object, redactor: Redactor) -> CheckResult:
+    if check.call is not None and isinstance(answer, int | float) and 0 <= answer <= 1:  # True and False too
+        return CheckResult(value=float(answer))
     if not _is_result(answer):
+        allowed = "a CheckResult with a value 0 to 1" if check.use else "a number 0 to 1, or a CheckResult with one"
         shown = redactor.text(repr(answer))
-        return _fail(f"the check '{check.use}' must give a CheckResult with a value 0 to 1, got {shown}"[:300])
+        return _fail(f"the check '{check.use or check.id}' must give {allowed}, got {shown}"[:300])
     return CheckResult(
         value=float(answer.value),
         feedback=redactor.text(answer.feedback)[:FEEDBACK_CHARACTERS],

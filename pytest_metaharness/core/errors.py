@@ -15,6 +15,10 @@ class TargetError(MetaharnessError):
         self.problems = problems
 
 
+class GateFailure(MetaharnessError, AssertionError):
+    """A trial's verdict is a failure; the message is what the user reads."""
+
+
 class BackendError(MetaharnessError):
     """A backend that cannot be used at all: unknown, not installed, not logged in."""
 

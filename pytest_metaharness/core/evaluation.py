@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from .checkout import Checkout, remove, temporary_folder
 from .checks import AskHook, Bench, Measured, measure
-from .model import Check, CheckRecord, CheckResult
+from .model import Check, CheckRecord, CheckResult, Target
 from .redaction import Redactor
+from .reuse import Evaluations
 from .sandbox import Sandbox
 from .snapshot import Snapshot, overlay
 from .store import Store
@@ -20,7 +24,7 @@ from .store import Store
 class Laboratory(msgspec.Struct, frozen=True, kw_only=True):
     """What the evaluations of one trial have in common; *sealed* is laid over every checkout."""
 
-    checks: Sequence[Check]
+    target: Target
     sealed: Snapshot
     store: Store
     sandbox: Sandbox
@@ -28,6 +32,12 @@ class Laboratory(msgspec.Struct, frozen=True, kw_only=True):
     readable: tuple[Path, ...]
     redactor: Redactor
     ask_hook: AskHook
+    evaluations: Evaluations
+
+    def describe(self, checks: Sequence[Check]) -> str:
+        """Name what values depend on beside the files: the isolation, and for ``use`` checks whose plugins answer."""
+        answerer = str(self.target.file) if any(check.use for check in checks) else ""
+        return f"{self.sandbox.mode} {self.readable} {answerer}"
 
 
 def evaluate(
@@ -37,19 +47,55 @@ def evaluate(
     on_start: Callable[[Check], None],
     on_end: Callable[[Check, Measured], None],
 ) -> tuple[CheckRecord, ...]:
-    """Run every check on *snapshot*, in order, in one fresh checkout that is removed afterwards.
+    """Run every check on *snapshot*, in declared order, in one fresh checkout that is removed afterwards.
 
     Before each check every file of the snapshot and every sealed file is as in the store, and no process of an
-    earlier check is alive; files that earlier checks made remain.
+    earlier check is alive; files that earlier checks made remain. ``fresh`` checks come last, each with a checkout of
+    its own. What share a checkout is measured together or, where the session knows the result, not at all.
     """
-    records: list[CheckRecord] = []
+    shared = tuple(check for check in laboratory.target.checks if not check.fresh)
+    groups = [shared] if shared else []
+    groups += [(check,) for check in laboratory.target.checks if check.fresh]
+
+    def measure_group(group: Sequence[Check]) -> tuple[CheckRecord, ...]:
+        records: list[CheckRecord] = []
+        with _open_room(snapshot, laboratory) as room:
+            for check in group:
+                on_start(check)
+                measured = _repeat(check, room)
+                on_end(check, measured)
+                records.append(_record(check, measured))
+        return tuple(records)
+
+    known: dict[str, CheckRecord] = {}
+    for group in groups:
+        records = laboratory.evaluations.give(
+            group,
+            snapshot=snapshot,
+            sealed=laboratory.sealed,
+            context=laboratory.describe(group),
+            measure=functools.partial(measure_group, group),
+        )
+        known.update((record.id, record) for record in records)
+    return tuple(known[check.id] for check in laboratory.target.checks)
+
+
+class _Room(NamedTuple):
+    """A checkout on disk, and the bench that measures it."""
+
+    checkout: Checkout
+    bench: Bench
+
+
+@contextlib.contextmanager
+def _open_room(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[_Room]:
     with temporary_folder("evaluation") as folder:
         checkout = Checkout(folder / "checkout", overlay(snapshot, laboratory.sealed), laboratory.store)
-        private = folder / "private"
         bench = Bench(
             snapshot=snapshot,
+            sealed=laboratory.sealed,
             checkout=checkout.folder,
-            private=private,
+            private=folder / "private",
             store=laboratory.store,
             sandbox=laboratory.sandbox,
             hidden=laboratory.hidden,
@@ -57,14 +103,23 @@ def evaluate(
             redactor=laboratory.redactor,
             ask_hook=laboratory.ask_hook,
         )
-        for check in laboratory.checks:
-            on_start(check)
-            _make_private(private)
-            checkout.restore()
-            measured = measure(check, bench)
-            on_end(check, measured)
-            records.append(_record(check, measured))
-    return tuple(records)
+        yield _Room(checkout, bench)
+
+
+def _repeat(check: Check, room: _Room) -> Measured:
+    """Measure as often as *check* asks for; the value is the mean, the feedback that of the worst."""
+    measured: list[Measured] = []
+    for _ in range(check.repeat):
+        _make_private(room.bench.private)
+        room.checkout.restore()
+        measured.append(measure(check, room.bench))
+    worst = min(measured, key=lambda one: one.result.value)
+    value = math.fsum(one.result.value for one in measured) / len(measured)
+    return Measured(
+        result=msgspec.structs.replace(worst.result, value=value),
+        duration_s=sum(one.duration_s for one in measured),
+        output="".join(one.output for one in measured),
+    )
 
 
 def _make_private(folder: Path) -> None:

@@ -11,10 +11,11 @@ def judge_trial(run: Run, gate: Gate) -> Verdict:
         return Verdict(passed=False, failures=(run.reason or run.status,))
     searched = run.budget > 0
     failures = [*_judge_baseline(run, searched=searched), *_judge_backend(run)]
-    failures += _compare("baseline", run.baseline, gate.baseline)
+    failures += _compare("baseline", run.baseline_objective, gate.baseline)
     if searched:
-        failures += _compare("best", run.best, gate.best)
+        failures += _compare("best", run.best_objective, gate.best)
         failures += _compare("gain", run.gain, gate.gain)
+        failures += _judge_checks(run, gate)
     return Verdict(passed=not failures, failures=tuple(failures))
 
 
@@ -29,7 +30,7 @@ def format_objective(value: float | None) -> str:
 
 
 def _judge_baseline(run: Run, *, searched: bool) -> list[str]:
-    if run.baseline is not None or (searched and run.best is not None):
+    if run.baseline_objective is not None or (searched and run.best_objective is not None):
         return []
     return [f"the baseline is invalid: {run.candidates[0].reason}"]
 
@@ -40,6 +41,16 @@ def _compare(name: str, value: float | None, least: float | None) -> list[str]:
     if value is not None and value >= least - TOLERANCE:
         return []
     return [f"{name} {format_objective(value)} < {least:g}"]
+
+
+def _judge_checks(run: Run, gate: Gate) -> list[str]:
+    best = next((candidate for candidate in run.candidates if candidate.id == run.best_candidate), None)
+    values = {check.id: check.value for check in best.checks} if best else {}
+    return [
+        f"check {name} has {values.get(name, 0.0):.3f} < 1 in the best candidate"
+        for name in gate.checks
+        if values.get(name, 0.0) < 1 - TOLERANCE
+    ]
 
 
 def _judge_backend(run: Run) -> list[str]:

@@ -5,7 +5,7 @@ All values are immutable. Objectives and check values are 0 to 1, higher is bett
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ Outcome = Literal[
 ]
 ProposalStatus = Literal["completed", "timeout", "crash", "unavailable"]
 RunStatus = Literal["running", "completed", "interrupted", "failed", "lost"]
-CheckKind = Literal["contains", "run", "score", "use"]
+CheckKind = Literal["contains", "run", "score", "pytest", "use", "call"]
+Feedback = Literal["full", "verdict", "none"]
 
 SCORED: frozenset[Outcome] = frozenset({"baseline", "keep", "discard"})
 """Outcomes of candidates that have an objective."""
@@ -35,49 +36,89 @@ class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # ---------------------------------------------------------------------------------------------- what is asked for
 
 
-class Contains(_Value, frozen=True):
+class _Asked(_Value, frozen=True, kw_only=True):
+    """A value that users write in Python too: their lists are kept as tuples."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if isinstance(given := getattr(self, name), list):
+                msgspec.structs.force_setattr(self, name, tuple(given))
+
+
+class Contains(_Asked, frozen=True, kw_only=True):
     """Conditions on the text of one file of the candidate; all given ones must hold."""
 
     path: str
-    all: tuple[str, ...] = ()
-    any: tuple[str, ...] = ()
-    none: tuple[str, ...] = ()
+    all: Sequence[str] = ()
+    any: Sequence[str] = ()
+    none: Sequence[str] = ()
     regex: str | None = None
 
 
-class Check(_Value, frozen=True):
-    """One weighted measurement of a workspace. Exactly one of *contains*, *run*, *score*, *use* is given."""
+class Check(_Asked, frozen=True, kw_only=True):
+    """One weighted measurement of a workspace.
+
+    Exactly one of *contains*, *run*, *score*, *pytest*, *use* and, in Python targets, *call* is given; *call* gets the
+    checkout's path and gives a number 0 to 1 or a :class:`CheckResult`. *feedback* is what the backend learns of it:
+    ``None`` is ``full``, but ``verdict`` for a check that uses sealed files. *env* names variables to pass.
+    """
 
     id: str
     contains: Contains | None = None
     run: str | None = None
     exit_code: int = 0
     score: str | None = None
+    pytest: str | None = None
     use: str | None = None
+    call: Callable[[Path], Any] | None = None
     with_: Mapping[str, Any] = {}
     weight: float = 1.0
     timeout: float = 60.0
     required: bool = False
+    fresh: bool = False
+    network: bool = False
+    env: Sequence[str] = ()
+    feedback: Feedback | None = None
+    volatile: bool = False
+    repeat: int = 1
 
     @property
     def kind(self) -> CheckKind:
         """The one kind that is given."""
-        if self.contains is not None:
-            return "contains"
-        if self.run is not None:
-            return "run"
-        return "score" if self.score is not None else "use"
+        kinds: tuple[CheckKind, ...] = ("contains", "run", "score", "pytest", "use", "call")
+        return next(kind for kind in kinds if getattr(self, kind) is not None)
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether equal files may be taken to give an equal result, so that it need not be measured again."""
+        return not (self.volatile or self.repeat > 1 or self.kind == "call")
 
 
-class Gate(_Value, frozen=True):
-    """Thresholds that pass or fail a trial; ``None`` asks for nothing."""
+class Gate(_Asked, frozen=True, kw_only=True):
+    """Thresholds that pass or fail a trial; ``None`` asks for nothing. *checks* have value 1 in the best candidate."""
 
     baseline: float | None = None
     best: float | None = None
     gain: float | None = None
+    checks: Sequence[str] = ()
 
 
-class Backend(_Value, frozen=True):
+class GitBaseline(_Asked, frozen=True, kw_only=True):
+    """The tracked files of the enclosing repository at revision *git*, below its folder *path*."""
+
+    git: str
+    path: str = "."
+
+
+class Limits(_Asked, frozen=True, kw_only=True):
+    """The most that a candidate may have; ``None`` is the default, or what the baseline has where that is more."""
+
+    file_mb: float | None = None
+    total_mb: float | None = None
+    files: int | None = None
+
+
+class Backend(_Asked, frozen=True, kw_only=True):
     """A named configuration of a provider.
 
     *env* maps names to values; ``None`` passes the variable of that name through. *api_key* is the **name** of the
@@ -91,36 +132,41 @@ class Backend(_Value, frozen=True):
     base_url: str | None = None
     api_key: str | None = None
     api: Literal["chat", "responses", "anthropic"] | None = None
-    args: tuple[str, ...] = ()
+    args: Sequence[str] = ()
     env: Mapping[str, str | None] = {}
     timeout: float | None = None
     options: Mapping[str, Any] = {}
 
 
-class Target(_Value, frozen=True):
-    """What is optimized. Relative paths are beside *file*."""
+class Target(_Asked, frozen=True, kw_only=True):
+    """What is optimized. Relative paths are beside *file*.
 
-    name: str
-    file: Path
+    In Python targets *name* and *file* are those of the test function and never given, and the absolute path of a
+    folder may be, where it is made by another fixture.
+    """
+
     goal: str
-    checks: tuple[Check, ...]
-    constraints: tuple[str, ...] = ()
-    baseline: str = "baseline"
-    editable: tuple[str, ...] | None = None
-    required: tuple[str, ...] = ()
-    sealed: str | None = None
-    transient: tuple[str, ...] = ()
+    checks: Sequence[Check]
+    name: str = ""
+    file: Path = Path()
+    constraints: Sequence[str] = ()
+    baseline: str | Path | GitBaseline = "baseline"
+    editable: Sequence[str] | None = None
+    required: Sequence[str] = ()
+    sealed: str | Path | None = None
+    transient: Sequence[str] = ()
+    limits: Limits = Limits()
     budget: int | None = None
     timeout: float | None = None
     gate: Gate = Gate()
     backends: Mapping[str, Backend] = {}
-    marks: tuple[str, ...] = ()
-    sandbox_read: tuple[str, ...] = ()
+    marks: Sequence[str] = ()
+    sandbox_read: Sequence[str] = ()
 
     @property
-    def baseline_folder(self) -> Path:
-        """The folder whose copy is candidate ``c0000``."""
-        return self.file.parent / self.baseline
+    def baseline_folder(self) -> Path | None:
+        """The folder whose copy is candidate ``c0000``; ``None`` when that comes from git."""
+        return None if isinstance(self.baseline, GitBaseline) else self.file.parent / self.baseline
 
     @property
     def sealed_folder(self) -> Path | None:
@@ -215,8 +261,9 @@ class Run(_Value, frozen=True):
     budget: int
     status: RunStatus
     reason: str = ""
-    baseline: float | None = None
-    best: float | None = None
+    baseline_objective: float | None = msgspec.field(default=None, name="baseline")
+    best_objective: float | None = msgspec.field(default=None, name="best")
+    """The record's ``baseline`` and ``best`` are objectives; the properties of these names are the candidates."""
     gain: float | None = None
     improved: bool = False
     best_candidate: str | None = None
@@ -231,3 +278,26 @@ class Run(_Value, frozen=True):
     directory: str = ""
     patch: str | None = None
     candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def baseline(self) -> Candidate:
+        """The baseline with its measurements.
+
+        :raises LookupError: it is not measured yet.
+        """
+        return self._find("c0000")
+
+    @property
+    def best(self) -> Candidate:
+        """The best candidate, which is the baseline while nothing better was found.
+
+        :raises LookupError: no candidate is measured yet.
+        """
+        return self._find(self.best_candidate)
+
+    def _find(self, candidate: str | None) -> Candidate:
+        for each in self.candidates:
+            if each.id == candidate:
+                return each
+        message = f"{self.nodeid}: no candidate is measured yet"
+        raise LookupError(message)

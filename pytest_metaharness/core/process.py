@@ -59,6 +59,7 @@ def run(
     stdin: bytes = b"",
     jail: Jail | None = None,
     merge_stderr: bool = False,
+    stdout_at: int = 1,
     grace: float = 0.0,
     on_line: Callable[[bytes], None] | None = None,
     keep_bytes: int = 256 * 1024,
@@ -69,6 +70,9 @@ def run(
     *stdin* it reads ``/dev/null``. Of each stream the first and last half of *keep_bytes* are kept. *on_line* gets
     every line of standard output without its newline, those above LONGEST_LINE excepted; it must be quick, and what it
     raises ends the program. At the timeout all processes get SIGTERM, *grace* seconds later SIGKILL.
+
+    In a jail the stream of standard output can be given to the program as descriptor *stdout_at* instead: the first
+    process of the jail, which any other there can look into, then does not hold it.
 
     In the main thread, what a signal handler raises (Ctrl-C, an alarm) ends the tree first and is raised then; a second
     Ctrl-C cannot disturb that. In another thread nothing interrupts the call, and a jailed program dies with that
@@ -83,7 +87,9 @@ def run(
     with postponed_interrupts() as interrupts, ExitStack() as cleanup:
         streams = Streams(stdin=stdin, merge_stderr=merge_stderr, keep_bytes=keep_bytes, on_line=on_line)
         cleanup.callback(streams.close)
-        tree = start_tree(argv, cwd=folder, env={**env, "PWD": str(folder)}, stdio=streams.given, jail=jail)
+        tree = start_tree(
+            argv, cwd=folder, env={**env, "PWD": str(folder)}, stdio=streams.given, jail=jail, stdout_at=stdout_at
+        )
         try:
             streams.listen()
             timed_out = _attend(tree, streams.selector, interrupts, began + timeout, grace)
@@ -138,11 +144,11 @@ def host_environment(home: Path, tmp: Path) -> dict[str, str]:
     """Give the variables that every program gets, and no other of the user's.
 
     PATH begins with the folder of the running interpreter, so that ``python`` is the one that runs pytest; where none
-    there has that name (Debian's has ``python3`` only), a link in a folder ``bin`` beside *home* stands for it. Relative
-    entries of PATH, which would lead into the candidate, are left out.
+    there has that name (Debian's has ``python3`` only), a link in a folder ``bin`` beside *home* stands for it.
+    Relative entries of PATH, which would lead into the candidate, are left out.
     """
     folders = [str(Path(sys.executable).parent), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
-    if not Path(sys.executable).with_name("python").exists():
+    if not os.path.exists(Path(sys.executable).with_name("python")):  # noqa: PTH110 - it may be out of reach
         folders.insert(0, str(_link_python(home.parent / "bin")))
     environment = {
         "PATH": os.pathsep.join(dict.fromkeys(folder for folder in folders if folder.startswith("/"))),

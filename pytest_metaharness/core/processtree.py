@@ -114,7 +114,11 @@ class Tree(ABC):
 
         Not by ``subprocess``: a KeyboardInterrupt before that has returned would lose the process.
         """
-        actions = [(os.POSIX_SPAWN_DUP2, here, there) for there, here in given.items()]
+        lifted = {there: number for number, there in enumerate(given, max(*given, *given.values()) + 1)}
+        actions: list[tuple[int, ...]] = []  # by way of numbers nobody uses, so that none takes another's place
+        actions += [(os.POSIX_SPAWN_DUP2, here, lifted[there]) for there, here in given.items()]
+        actions += [(os.POSIX_SPAWN_DUP2, lifted[there], there) for there in given]
+        actions += [(os.POSIX_SPAWN_CLOSE, number) for number in lifted.values()]
         strays = [(os.POSIX_SPAWN_CLOSE, stray) for stray in _find_inheritable() if stray not in given]
         try:
             return os.posix_spawn(
@@ -206,8 +210,11 @@ class GuardedTree(Tree):
 class JailedTree(Tree):
     """A program in a jail, which the kernel ends with the thread that started it."""
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdio: _Stdio, jail: Jail) -> None:
+    def __init__(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdio: _Stdio, jail: Jail, stdout_at: int
+    ) -> None:
         self._jail = jail
+        self._stdout_at = stdout_at
         self._init = 0  # the first process of the jail, by its pid out here
         self._init_start = 0
         super().__init__(argv, cwd=cwd, env=env, stdio=stdio)
@@ -229,9 +236,13 @@ class JailedTree(Tree):
     def _start(self, stdio: _Stdio, status: int) -> int:
         if not self.cwd.is_dir():
             raise self._explain_folder(errno.ENOENT)
-        there = max(*stdio, status) + 1
+        there = max(*stdio, status, self._stdout_at) + 1
         command = self._jail.wrap(self.argv, cwd=self.cwd, path=self.env.get("PATH", os.defpath), status_fd=there)
-        return self._spawn(command, {**dict(enumerate(stdio)), there: status})
+        given = {**dict(enumerate(stdio)), there: status}
+        if self._stdout_at == 1:
+            return self._spawn(command, given)
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - a device
+            return self._spawn(command, {**given, 1: nothing.fileno(), self._stdout_at: stdio[1]})
 
     def _learn(self, report: dict[str, Any]) -> None:
         if "child-pid" in report:
@@ -267,17 +278,20 @@ class JailedTree(Tree):
         return is_alive
 
 
-def start_tree(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdio: _Stdio, jail: Jail | None) -> Tree:
+def start_tree(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdio: _Stdio, jail: Jail | None, stdout_at: int = 1
+) -> Tree:
     """Start *argv* with exactly *env*, plus the guardian's variable where there is no jail.
 
-    *stdio*: the descriptors, all above 2, of its standard input, output and error.
+    *stdio*: the descriptors, all above 2, of its standard input, output and error. In a jail the second can be given to
+    it as *stdout_at*, with nothing as its standard output.
 
     :raises ProgramError: it cannot be started, as far as that shows at once.
     :raises SandboxError: there is no bubblewrap.
     """
     if jail is None:
         return GuardedTree(argv, cwd=cwd, env=env, stdio=stdio)
-    return JailedTree(argv, cwd=cwd, env=env, stdio=stdio, jail=jail)
+    return JailedTree(argv, cwd=cwd, env=env, stdio=stdio, jail=jail, stdout_at=stdout_at)
 
 
 def end_carriers(token: str, deadline: float) -> bool:

@@ -14,17 +14,17 @@ from .alarm import Alarm, Expired, alarm
 from .errors import BackendError, SandboxError, StoreError
 from .model import Backend, Candidate, Proposal, Target
 from .process import Completed, host_environment, run, tracking
-from .redaction import Redactor
+from .redaction import SECRET_LENGTH, Redactor
 from .sandbox import Sandbox
+
+MESSAGE = 10_000
+"""Characters taken from what a backend raised or gave; shortened further once its secrets are blotted out."""
 
 NETWORK_VARIABLES = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
 """What a program needs to reach its service from behind a proxy."""
-
-SECRET_LENGTH = 8
-"""A variable passed through by name counts as a secret from this length on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class ProposalRequest:
             )
             for name, captured in (("stdout", completed.stdout), ("stderr", completed.stderr)):
                 with (self.log_dir / name).open("ab") as log:
-                    log.write(self._redactor.raw(captured.text().encode("utf-8", "replace")))
+                    log.write(self._redactor.captured(captured).text().encode("utf-8", "replace"))
         return completed
 
 
@@ -145,7 +145,7 @@ def propose(
     except (BackendError, SandboxError, StoreError):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a provider may raise anything; that is its outcome
-        proposal = Proposal(status="crash", reason=f"{type(error).__name__}: {error}".rstrip(": "))
+        proposal = Proposal(status="crash", reason=f"{type(error).__name__}: {error}".rstrip(": ")[:MESSAGE])
     else:
         if given is None:
             backend = request.backend
@@ -159,7 +159,7 @@ def propose(
 
 def _read_proposal(given: object) -> Proposal:
     if not isinstance(given, Proposal):
-        return Proposal(status="crash", reason=f"the backend gave {given!r} instead of a Proposal"[:300])
+        return Proposal(status="crash", reason=f"the backend gave {repr(given)[:MESSAGE]} instead of a Proposal")
     try:
         return msgspec.convert(msgspec.to_builtins(given), Proposal)
     except (msgspec.ValidationError, TypeError) as error:

@@ -44,7 +44,8 @@ def read_entries(node: Pairs, key: str, problems: Problems) -> Iterator[Entry]:
         if is_first:
             first_lines[name] = name_node.line
         else:
-            problems.add(name_node.line, entry_key, f"given twice, first on line {first_lines[name]}")
+            first = first_lines[name]
+            problems.add(name_node.line, entry_key, "given twice" + (f", first on line {first}" if first else ""))
         yield Entry(name=name, key=entry_key, line=name_node.line, node=value_node, is_first=is_first)
 
 

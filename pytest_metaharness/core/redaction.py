@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, AnyStr
 from urllib.parse import quote, quote_plus
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from .streams import Captured
 
 BLOT = "***"
 SHORTEST = 6
 """Values of fewer characters are ignored: they occur by chance, and blotting them out would garble everything."""
+
+SECRET_LENGTH = 8
+"""A variable that is passed through by name counts as a secret from this length on."""
 
 _SHORTEST_PART = 8  # of base64: what a shorter piece matches is as likely an accident
 _LINE = 76  # of base64, as the program of that name and MIME break it
@@ -58,6 +65,31 @@ class Redactor:
     def raw(self, data: bytes) -> bytes:
         """Blot out every secret in *data*."""
         return _blot_out(data, [form for form, _, _ in self._forms], BLOT.encode())
+
+    def captured(self, captured: Captured) -> Captured:
+        """Blot out every secret in the two ends of a stream, and cut off what may be left of one at the gap."""
+        if not captured.dropped:
+            return msgspec.structs.replace(captured, head=self.raw(captured.head + captured.tail), tail=b"")
+        edge = max((len(form) for form, _, _ in self._forms), default=1) - 1
+        head, tail = self.raw(captured.head), self.raw(captured.tail)
+        head, tail = head[: max(0, len(head) - edge)], tail[edge:]
+        return msgspec.structs.replace(
+            captured, head=head, tail=tail, dropped=max(1, captured.total - len(head) - len(tail))
+        )
+
+    def folder(self, folder: Path) -> None:
+        """Blot out every secret in the files of *folder*, in their names, and in the targets of links."""
+        for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder itself
+            if path.is_symlink():
+                if self.text(target := str(path.readlink())) != target:
+                    path.unlink()
+                    path.symlink_to(self.text(target))
+            elif path.is_file():
+                content = path.read_bytes()
+                if (redacted := self.raw(content)) != content:
+                    path.write_bytes(redacted)
+            if (name := self.text(path.name)) != path.name:
+                path.rename(path.with_name(name))
 
     def find(self, chunks: Iterable[bytes]) -> str | None:
         """Name the first secret in the stream that *chunks* make up, wherever it is cut; ``None``: there is none."""

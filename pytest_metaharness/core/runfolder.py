@@ -29,11 +29,12 @@ class RunFolder:
         folder.mkdir(parents=True)
         write_json(folder / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(run)})
         self._journal = (folder / JOURNAL_FILE).open("ab", buffering=0)
-        self.log("run", nodeid=run.nodeid)
+        asked = {name: getattr(run, name) for name in ("nodeid", "target", "backend", "trial", "budget")}
+        self.log("run", **asked)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append one event to the journal; the write is done when this returns."""
-        line = msgspec.json.encode({"time": round(time.time(), 3), "event": event, **fields})
+        line = encode_json({"time": round(time.time(), 3), "event": event, **fields})
         self._journal.write(line + b"\n")
 
     def add(self, candidate: Candidate) -> None:
@@ -101,8 +102,8 @@ def summarize(run: Run, candidates: Sequence[Candidate], *, changed_files: Seque
     patch = PATCH_FILE if kept else None
     return msgspec.structs.replace(
         run,
-        baseline=baseline,
-        best=best.objective if best else None,
+        baseline_objective=baseline,
+        best_objective=best.objective if best else None,
         gain=gain,
         improved=bool(kept),
         best_candidate=best.id if best else None,
@@ -132,9 +133,25 @@ def _add_tokens(candidates: Sequence[Candidate]) -> Tokens | None:
     )
 
 
+def encode_json(value: object) -> bytes:
+    """Give *value* as JSON; bytes in its text that are no UTF-8 (PEP 383: a plugin spoke of a file) become escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_escape_stray(msgspec.to_builtins(value)))
+
+
+def _escape_stray(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_escape_stray(name): _escape_stray(inner) for name, inner in value.items()}
+    return [_escape_stray(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(file: Path, value: object) -> None:
     """Write *value* as indented JSON, at once."""
-    write_atomically(file, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    write_atomically(file, msgspec.json.format(encode_json(value), indent=2) + b"\n")
 
 
 def write_atomically(file: Path, content: bytes) -> None:

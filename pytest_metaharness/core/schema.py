@@ -34,6 +34,9 @@ class Problems:
         self._found: list[tuple[int, str]] = []
         self._untold = 0
 
+    def __len__(self) -> int:
+        return len(self._found) + self._untold
+
     @property
     def are_too_many(self) -> bool:
         """Whether further problems are only counted."""

@@ -6,6 +6,7 @@ Paths are POSIX, relative, and ``str`` with surrogate escapes (PEP 383), so that
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import posixpath
 import stat
@@ -16,6 +17,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import pathspec
 
 from .errors import MetaharnessError
+from .model import Limits
 
 Mode = Literal["100644", "100755", "120000"]
 
@@ -24,6 +26,10 @@ CHUNK = 1 << 20
 
 BRIEF_FOLDER = ".metaharness"
 """The folder in a workspace that holds the brief; it is never part of a snapshot."""
+
+MEGABYTE = 1_000_000
+FILE_MB, TOTAL_MB, FILES = 50, 500, 20_000
+"""The limits where a target sets none, and its baseline has not more."""
 
 TRANSIENT_FOLDERS = frozenset(
     {".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox"}
@@ -45,8 +51,19 @@ Snapshot = Mapping[str, Entry]
 """A workspace's files by path, sorted."""
 
 
-class UnreadableError(MetaharnessError):
-    """A file of a workspace cannot be read; the message names it."""
+class WorkspaceError(MetaharnessError):
+    """A folder of which no snapshot can be made: a file cannot be read, or a limit is passed; the message names it."""
+
+
+class Bounds(NamedTuple):
+    """What a snapshot may have at most."""
+
+    file_bytes: float = math.inf
+    total_bytes: float = math.inf
+    files: float = math.inf
+
+
+UNBOUNDED = Bounds()
 
 
 class Scan(NamedTuple):
@@ -89,13 +106,38 @@ def match_scope(patterns: Iterable[str] | None) -> Callable[[str], bool]:
     return spec.match_file
 
 
-def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool]) -> Scan:
+def set_bounds(limits: Limits, baseline: Snapshot) -> Bounds:
+    """Give what *limits* allow; where they are silent the default, or what *baseline* has already."""
+    sizes = [entry.size for entry in baseline.values()]
+
+    def choose(given: float | None, default: float, already: float) -> float:
+        return max(default, already) if given is None else given
+
+    return Bounds(
+        file_bytes=choose(limits.file_mb, FILE_MB, max(sizes, default=0) / MEGABYTE) * MEGABYTE,
+        total_bytes=choose(limits.total_mb, TOTAL_MB, sum(sizes) / MEGABYTE) * MEGABYTE,
+        files=choose(limits.files, FILES, len(sizes)),
+    )
+
+
+def check_bounds(snapshot: Snapshot, bounds: Bounds) -> None:
+    """Return if *snapshot* keeps to *bounds*.
+
+    :raises WorkspaceError: it does not.
+    """
+    for path, entry in snapshot.items():
+        _check_file(path, entry.size, bounds.file_bytes)
+    _check_whole(len(snapshot), sum(entry.size for entry in snapshot.values()), bounds)
+
+
+def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool], bounds: Bounds = UNBOUNDED) -> Scan:
     """Read what *folder* holds, without following a link and without blocking on a FIFO.
 
     Files without read permission are given it. Empty folders, FIFOs, sockets and devices are no part of a snapshot.
 
-    :raises UnreadableError: a file or folder cannot be read.
+    :raises WorkspaceError: a file or folder cannot be read, or the whole passes *bounds*.
     """
+    total = 0
     found: dict[str, Entry] = {}
     links: dict[str, str] = {}
     left_out: list[str] = []
@@ -114,10 +156,28 @@ def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool]) -> S
                 content = os.fsencode(target)
                 found[path] = Entry("120000", _start_blob(len(content), content).hexdigest(), len(content))
             elif item.is_file(follow_symlinks=False):
-                found[path] = _read_entry(folder / path, path)
+                found[path] = _read_entry(folder / path, path, bounds.file_bytes)
             else:
                 left_out.append(path)
+            total += found[path].size if path in found else 0
+            _check_whole(len(found), total, bounds)
     return Scan(dict(sorted(found.items())), links, tuple(sorted(left_out)))
+
+
+def _check_file(path: str, size: int, most: float) -> None:
+    if size > most:
+        text = f"{show_path(path)} has {size / MEGABYTE:.4g} MB"
+        message = f"{text}, more than the {most / MEGABYTE:g} allowed (limits.file_mb)"
+        raise WorkspaceError(message)
+
+
+def _check_whole(files: int, total: int, bounds: Bounds) -> None:
+    if files > bounds.files:
+        message = f"it has more than {bounds.files:g} files (limits.files)"
+        raise WorkspaceError(message)
+    if total > bounds.total_bytes:
+        message = f"its files have more than {bounds.total_bytes / MEGABYTE:g} MB together (limits.total_mb)"
+        raise WorkspaceError(message)
 
 
 def _list_folder(folder: Path, prefix: str) -> list[os.DirEntry[str]]:
@@ -132,7 +192,7 @@ def _list_folder(folder: Path, prefix: str) -> list[os.DirEntry[str]]:
                 return list(items)
     except OSError as error:
         message = f"{show_path(prefix) or '.'} cannot be read: {error.strerror}"
-        raise UnreadableError(message) from error
+        raise WorkspaceError(message) from error
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -152,7 +212,7 @@ def _start_blob(size: int, content: bytes = b"") -> hashlib._Hash:
     return hashlib.sha1(b"blob %d\0" % size + content, usedforsecurity=False)
 
 
-def _read_entry(file: Path, path: str) -> Entry:
+def _read_entry(file: Path, path: str, most: float) -> Entry:
     try:
         try:
             stream = open_regular(file)
@@ -161,6 +221,7 @@ def _read_entry(file: Path, path: str) -> Entry:
             stream = open_regular(file)
         with stream:
             status = os.fstat(stream.fileno())
+            _check_file(path, status.st_size, most)
             digest = _start_blob(status.st_size)
             read = 0
             while chunk := stream.read(CHUNK):
@@ -168,10 +229,10 @@ def _read_entry(file: Path, path: str) -> Entry:
                 read += len(chunk)
     except OSError as error:
         message = f"{show_path(path)} cannot be read: {error.strerror}"
-        raise UnreadableError(message) from error
+        raise WorkspaceError(message) from error
     if read != status.st_size:
         message = f"{show_path(path)} changed while it was read"
-        raise UnreadableError(message)
+        raise WorkspaceError(message)
     return Entry("100755" if status.st_mode & stat.S_IXUSR else "100644", digest.hexdigest(), read)
 
 

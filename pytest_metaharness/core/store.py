@@ -11,15 +11,19 @@ import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from .errors import StoreError
+from .git import BlobReader, find_git
 from .process import start_tool
 from .snapshot import CHUNK, Entry, Snapshot, diff_snapshots, open_regular, show_path
+
+if TYPE_CHECKING:
+    import subprocess
 
 CONFIG = """\
 [core]
@@ -34,8 +38,8 @@ CONFIG = """\
 	auto = false
 """
 ATTRIBUTES = "* -text -eol -crlf -ident -filter -diff=default -merge -working-tree-encoding\n* diff\n"
-BATCH = 200
-"""Objects asked for before their answers are read: 200 requests of 41 bytes fit any pipe (pipe(7): 4096 or more)."""
+Pack = Generator[bytes, None, None]
+"""Chunks of a pack (gitformat-pack(5))."""
 
 AUTHOR = "pytest-metaharness <metaharness@localhost>"
 
@@ -47,12 +51,9 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        git = shutil.which("git")
-        if git is None:
-            raise StoreError("git was not found on PATH: install it; candidates are stored as git commits")
         self.folder = folder
-        self._git = git
-        self._reader: subprocess.Popen[bytes] | None = None
+        self._git = find_git()
+        self._reader = BlobReader(lambda: self._start("cat-file", "--batch"), where=str(folder), error=StoreError)
         if not (folder / "HEAD").exists():
             self._create()
 
@@ -64,10 +65,7 @@ class Store:
 
     def close(self) -> None:
         """End the reading process."""
-        if self._reader is not None:
-            self._reader.kill()
-            self._reader.communicate()
-            self._reader = None
+        self._reader.close()
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -90,29 +88,37 @@ class Store:
         changed = diff_snapshots(old, snapshot)
         with self._lock():
             known = self._known({snapshot[path].blob for path in changed if path in snapshot})
-            importer = self._start("fast-import", "--quiet", "--force", "--done", "--date-format=now")
-            assert importer.stdin is not None
-            try:
+            arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now")
+            with self._feeding(*arguments, purpose="store a candidate") as stream:
                 _write_commit(
-                    importer.stdin,
+                    stream,
                     head=(ref, message, parent[0] if parent else None),
                     deleted=[path for path in changed if path not in snapshot],
                     written={path: snapshot[path] for path in changed if path in snapshot},
                     known=known,
                     source=source,
                 )
-            except BrokenPipeError:
-                pass  # git says why below
-            except BaseException:
-                importer.kill()
-                importer.communicate()
-                raise
-            self._finish(importer, "store a candidate")
 
-    def write_patch(self, old: str, new: str, to: BinaryIO) -> None:
-        """Write what `git apply` needs to make the branch *old* into the branch *new*."""
+    def take_blobs(self, blobs: AbstractSet[str], pack: Callable[[Sequence[str]], Pack]) -> None:
+        """Store blobs of another repository; *pack* gives those that are not known yet as one pack, in chunks.
+
+        :raises StoreError: git refused, or the disk is full.
+        """
+        with self._lock():
+            unknown = sorted(blobs - self._known(blobs))
+            if not unknown:
+                return
+            feeding = self._feeding("index-pack", "--stdin", purpose="store a baseline")
+            with feeding as stream, contextlib.closing(pack(unknown)) as chunks:
+                for chunk in chunks:
+                    stream.write(chunk)
+
+    def write_patch(self, old: str, new: str, to: BinaryIO, *, folder: str = ".") -> None:
+        """Write what `git apply` needs to make the branch *old* into *new*, where their files lie below *folder*."""
+        below = "" if folder == "." else f"{folder}/"
         process = self._start(
             "diff", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
+            f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}",
             f"refs/heads/{old}", f"refs/heads/{new}", "--",
         )  # fmt: skip
         assert process.stdin is not None
@@ -134,34 +140,10 @@ class Store:
         return content
 
     def stream(self, blobs: Sequence[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
-        """Give each of *blobs* with its content in chunks; a content must be used up before the next is asked for."""
-        reader = self._open_reader()
-        assert reader.stdin is not None
-        assert reader.stdout is not None
-        is_done = False
-        try:
-            for start in range(0, len(blobs), BATCH):
-                batch = blobs[start : start + BATCH]
-                reader.stdin.write("".join(f"{blob}\n" for blob in batch).encode("ascii"))
-                reader.stdin.flush()
-                for blob in batch:
-                    header = reader.stdout.readline().split()
-                    if len(header) != 3 or header[1] != b"blob":
-                        message = f"{self.folder}: object {blob} is missing or damaged"
-                        raise StoreError(message)
-                    yield blob, _read_exactly(reader.stdout, int(header[2]))
-                    reader.stdout.read(1)  # the newline after each content
-            is_done = True
-        finally:
-            if not is_done:  # answers are left in the pipe
-                self.close()
+        """Give each of *blobs* with its content in chunks; what is not read of one is passed over."""
+        return self._reader.stream(blobs)
 
-    def _open_reader(self) -> subprocess.Popen[bytes]:
-        if self._reader is None or self._reader.poll() is not None:
-            self._reader = self._start("cat-file", "--batch")
-        return self._reader
-
-    def _known(self, blobs: set[str]) -> set[str]:
+    def _known(self, blobs: AbstractSet[str]) -> set[str]:
         if not blobs:
             return set()
         listing = self._run("cat-file", "--batch-check", stdin="".join(f"{blob}\n" for blob in sorted(blobs)))
@@ -183,6 +165,21 @@ class Store:
             "LC_ALL": "C",
         }
         return start_tool((self._git, *arguments), cwd=at, env=environment)
+
+    @contextlib.contextmanager
+    def _feeding(self, *arguments: str, purpose: str) -> Iterator[IO[bytes]]:
+        """Give what git reads; when the block raises, git is ended before it has stored anything."""
+        process = self._start(*arguments)
+        assert process.stdin is not None
+        try:
+            yield process.stdin
+        except BrokenPipeError:
+            pass  # git says why below
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        self._finish(process, purpose)
 
     def _run(self, *arguments: str, stdin: str = "", folder: Path | None = None) -> str:
         process = self._start(*arguments, folder=folder)
@@ -277,13 +274,3 @@ def _read_source(file: Path, entry: Entry, path: str) -> Iterator[bytes]:
 def _quote(path: str) -> bytes:
     raw = os.fsencode(path)
     return b'"' + raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n") + b'"'
-
-
-def _read_exactly(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    left = size
-    while left:
-        chunk = stream.read(min(CHUNK, left))
-        if not chunk:
-            raise StoreError("git ended in the middle of an object")
-        left -= len(chunk)
-        yield chunk

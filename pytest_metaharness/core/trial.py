@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import time
@@ -18,6 +19,7 @@ from .checks import Measured, is_share
 from .errors import MetaharnessError
 from .evaluation import Laboratory, as_results, evaluate, find_required_misses, weigh
 from .gate import judge_trial
+from .gitbaseline import describe_baseline, normalize_folder, take_revision
 from .model import (
     Backend,
     Candidate,
@@ -25,6 +27,7 @@ from .model import (
     CheckRecord,
     CheckResult,
     Gate,
+    GitBaseline,
     Outcome,
     Proposal,
     Run,
@@ -34,12 +37,26 @@ from .model import (
 )
 from .proposals import ProposalRequest, propose
 from .redaction import Redactor
+from .reuse import Evaluations
 from .runfolder import PATCH_FILE, RunFolder, summarize
 from .sandbox import Sandbox
 from .scope import find_missing, find_scope_violation, find_secret
 from .search import judge, search
-from .snapshot import Scan, Snapshot, UnreadableError, diff_snapshots, match_transient, scan_folder, show_path
+from .snapshot import (
+    Scan,
+    Snapshot,
+    WorkspaceError,
+    check_bounds,
+    diff_snapshots,
+    match_transient,
+    scan_folder,
+    set_bounds,
+    show_path,
+)
 from .store import Store
+
+LONGEST_REASON = 500
+"""Characters of what a backend says that are kept."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +103,9 @@ class Hooks(Protocol):
 
 def name_trial(plan: Plan) -> str:
     """Name the trial's folder and branches: readable, and unique by a hash of the node id."""
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{plan.target.name}-{plan.nodeid.rpartition('::')[2]}").strip("-")
+    is_only = plan.nodeid.removesuffix("]").endswith(plan.label)
+    title = f"{plan.target.name}-{plan.label}{'' if is_only else f'-t{plan.trial}'}"
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", title).strip("-")
     return f"{readable[:60]}-{hashlib.sha256(plan.nodeid.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
@@ -117,7 +136,7 @@ def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor,
     trial = _Trial(plan=plan, place=place, run=run, folder=folder, sandbox=sandbox, redactor=redactor, hooks=hooks)
 
     def close(status: RunStatus, reason: str = "") -> Run:
-        ended = msgspec.structs.replace(run, status=status, reason=reason, duration_s=time.monotonic() - start)
+        ended = msgspec.structs.replace(trial.run, status=status, reason=reason, duration_s=time.monotonic() - start)
         ended = summarize(ended, trial.candidates, changed_files=trial.changed_files)
         ended = msgspec.structs.replace(ended, gate=judge_trial(ended, plan.gate))
         folder.finish(ended)
@@ -126,11 +145,13 @@ def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor,
     try:
         with Store(place.session / "store.git") as store:
             trial.execute(store, name)
-    except Exception as error:
-        close("failed", redactor.text(str(error) or type(error).__name__))
-        raise
     except BaseException as error:
-        close("interrupted", f"interrupted: {redactor.text(str(error)) or type(error).__name__}".partition("\n")[0])
+        text = redactor.text(str(error) or type(error).__name__)
+        with contextlib.suppress(OSError):  # what ended the trial matters more; its journal tells how far it got
+            if isinstance(error, Exception):
+                close("failed", text)
+            else:
+                close("interrupted", f"interrupted: {text}".partition("\n")[0])
         raise
     return close("completed")
 
@@ -164,14 +185,24 @@ class _Trial:
         self.is_transient = match_transient(self.target.transient)
         self.candidates: list[Candidate] = []
         self.changed_files: tuple[str, ...] = ()
+        sealed = self.target.sealed_folder
+        git = next((folder / ".git" for folder in self.target.file.parents if (folder / ".git").exists()), None)
+        self.unseen = tuple(path for path in (sealed, git) if path)  # a repository has what is sealed in its history
 
     def execute(self, store: Store, name: str) -> None:
         """Measure the baseline, then search."""
         self.store, self.name = store, name
         sealed = self.target.sealed_folder
         self.sealed: Snapshot = self._take_in("sealed", sealed, "the sealed folder").snapshot if sealed else {}
-        self.baseline = self._take_in("c0000", self.target.baseline_folder, "the baseline")
+        folder = self.target.baseline_folder
+        self.baseline = self._take_in("c0000", folder, "the baseline") if folder else self._take_in_revision("c0000")
         self.best = self.latest = self.baseline
+        self.bounds = set_bounds(self.target.limits, self.baseline.snapshot)
+        try:
+            check_bounds(self.baseline.snapshot, self.bounds)
+        except WorkspaceError as error:
+            message = f"the baseline of {self.target.name}: {error}"
+            raise WorkspaceError(message) from error
         if left_out := self.baseline.left_out:
             self.hooks.warn(
                 f"{self.target.name}: left out of the baseline, being transient or no regular file: "
@@ -204,6 +235,28 @@ class _Trial:
             raise MetaharnessError(message)
         self.store.commit(f"{self.name}/{name}", scan.snapshot, source=folder, message=f"{what} of {self.target.name}")
         return scan
+
+    def _take_in_revision(self, name: str) -> Scan:
+        """Store the files that git tracks around the target."""
+        baseline, is_transient = self.target.baseline, self.is_transient
+        assert isinstance(baseline, GitBaseline)
+        taken = take_revision(
+            self.target,
+            baseline,
+            store=self.store,
+            ref=f"{self.name}/{name}",
+            is_transient=is_transient,
+            redactor=self.redactor,
+            session_store=self.place.session.parent,
+        )
+        setting = Setting(value=taken.commit, origin=describe_baseline(baseline))
+        self.run = msgspec.structs.replace(self.run, settings={**self.run.settings, "baseline": setting})
+        self.folder.log("baseline", commit=taken.commit)
+        self.is_transient = lambda path, is_folder: path in taken.excluded or is_transient(path, is_folder)
+        self.unseen += (taken.git_folder,)  # it has the sealed files too
+        for warning in taken.warnings:
+            self.hooks.warn(f"{self.target.name}: {warning}")
+        return taken.scan
 
     # ---------------------------------------------------------------------------------------------- one candidate
 
@@ -249,7 +302,6 @@ class _Trial:
         (logs / "prompt.md").write_text(PROMPT, encoding="utf-8")
         backend = self.plan.backend
         assert backend is not None, "a search has a backend"
-        sealed = self.target.sealed_folder
 
         def make_request(deadline: float, clock: Alarm) -> ProposalRequest:
             return ProposalRequest(
@@ -263,7 +315,7 @@ class _Trial:
                 log_dir=logs,
                 state=state,
                 _sandbox=self.sandbox,
-                _hidden=(*self.place.hidden, *((sealed,) if sealed else ())),
+                _hidden=(*self.place.hidden, *self.unseen),
                 _readable=self.place.readable,
                 _redactor=self.redactor,
                 _deadline=deadline,
@@ -271,28 +323,24 @@ class _Trial:
             )
 
         self.folder.log("proposal-started", candidate=candidate, parent=parent.id)
-        given = propose(self.hooks.propose, timeout=self.plan.timeout, make_request=make_request)
+        try:
+            given = propose(self.hooks.propose, timeout=self.plan.timeout, make_request=make_request)
+        finally:
+            self.redactor.folder(logs)  # what a provider wrote there by itself
         proposal = msgspec.structs.replace(
-            given, reason=self.redactor.text(given.reason), summary=self.redactor.text(given.summary)
+            given,
+            reason=self.redactor.text(given.reason)[:LONGEST_REASON],
+            summary=self.redactor.text(given.summary)[:LONGEST_REASON],
         )
         self.folder.log("proposal-ended", candidate=candidate, status=proposal.status, reason=proposal.reason)
-        self._redact_logs(logs)
         return proposal
-
-    def _redact_logs(self, logs: Path) -> None:
-        """Blot secrets out of what a provider wrote into its log folder by itself."""
-        for file in logs.rglob("*"):
-            if file.is_file() and not file.is_symlink():
-                content = file.read_bytes()
-                if (redacted := self.redactor.raw(content)) != content:
-                    file.write_bytes(redacted)
 
     def _take_files(self, candidate: str, parent: Candidate, workspace: Path, proposal: Proposal, logs: Path) -> _Taken:
         """Read what the workspace holds now, and store it unless it carries a secret."""
         before = self.best
         try:
-            after = scan_folder(workspace, is_transient=self.is_transient)
-        except UnreadableError as error:
+            after = scan_folder(workspace, is_transient=self.is_transient, bounds=self.bounds)
+        except WorkspaceError as error:
             return _Taken(before, "invalid", self.redactor.text(str(error)))
         changed = diff_snapshots(before.snapshot, after.snapshot)
         if not changed:
@@ -316,18 +364,21 @@ class _Trial:
 
     def _measure(self, candidate: str, snapshot: Snapshot) -> tuple[CheckRecord, ...]:
         laboratory = Laboratory(
-            checks=self.target.checks,
+            target=self.target,
             sealed=self.sealed,
             store=self.store,
             sandbox=self.sandbox,
-            hidden=self.place.hidden,
+            hidden=(*self.place.hidden, *self.unseen),
             readable=self.place.readable,
             redactor=self.redactor,
             ask_hook=self.hooks.check,
+            evaluations=Evaluations(self.place.session / "evaluations"),
         )
 
         def log_start(check: Check) -> None:
-            self.folder.log("check-started", candidate=candidate, check=check.id)
+            number = [one.id for one in self.target.checks].index(check.id) + 1
+            count = len(self.target.checks)
+            self.folder.log("check-started", candidate=candidate, check=check.id, number=number, checks=count)
 
         def log_end(check: Check, measured: Measured) -> None:
             self.folder.log("check-ended", candidate=candidate, check=check.id, value=measured.result.value)
@@ -357,8 +408,10 @@ class _Trial:
         self.changed_files = tuple(sorted(self.redactor.text(show_path(path)) for path in changed))
         self.store.name(f"{self.name}/best", f"{self.name}/{candidate.id}")
         temporary = self.folder.path / f".{PATCH_FILE}"
+        baseline = self.target.baseline
+        below = normalize_folder(baseline.path) if isinstance(baseline, GitBaseline) else "."
         with temporary.open("wb") as file:
-            self.store.write_patch(f"{self.name}/c0000", f"{self.name}/best", file)
+            self.store.write_patch(f"{self.name}/c0000", f"{self.name}/best", file, folder=below)
         temporary.replace(self.folder.path / PATCH_FILE)
         self.folder.add_best(candidate.id, self.changed_files)
 

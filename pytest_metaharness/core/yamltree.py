@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import date, time
 from typing import Any, Literal, NoReturn
 
 import msgspec
@@ -266,7 +267,7 @@ def _fail(line: int | None, text: str) -> NoReturn:
 
 
 def plain_tree(data: object, *, depth: int = 0) -> Node:
-    """Give the tree of *data* as TOML gives it; what the schemas have no use for becomes text or a fault."""
+    """Give the tree of *data* as TOML has it, or Python code; nodes in it stay. What is no plain data is a fault."""
     if depth > MAX_DEPTH:
         return Faulty(line=None, fault=f"nested too deeply (more than {MAX_DEPTH} levels)")
     match data:
@@ -285,8 +286,13 @@ def plain_tree(data: object, *, depth: int = 0) -> Node:
             return Pairs(line=None, nodes=tuple(pairs))
         case list() | tuple():
             return Items(line=None, nodes=tuple(plain_tree(item, depth=depth + 1) for item in data))
-        case _:
+        case date() | time():
             return Scalar(line=None, type="date", value=str(data))
+        case Node():
+            return data
+        case _:
+            kinds = "text, a number, true, false, a list or a mapping"
+            return Faulty(line=None, fault=f"must be {kinds}, got {cut(repr(data))}")
 
 
 # ------------------------------------------------------------------------------------------------------ for people

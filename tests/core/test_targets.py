@@ -259,7 +259,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_their_lines(folder: Path)
         "x.yaml:4: checks.tests.run: must be text, got 5 (YAML reads an unquoted 5 as a number: quote it)",
         (
             "x.yaml:4: checks.tests.wieght: unknown key 'wieght' "
-            "(known: contains, run, exit_code, score, use, with, weight, timeout, required; did you mean 'weight'?)"
+            "(known: contains, run, exit_code, score, pytest, use, with, weight, timeout, "
+            "required, fresh, network, env, feedback, volatile, repeat; did you mean 'weight'?)"
         ),
         "x.yaml:4: checks.tests.weight: must be > 0, got -1",
         "x.yaml:5: checks.tests: given twice, first on line 4",
@@ -267,7 +268,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_their_lines(folder: Path)
         "x.yaml:5: checks.tests.contains: must have at least one of all, any, none, regex, found none",
         "x.yaml:6: budget: must be >= 0, got -1",
         "x.yaml:7: gate.best: must be 0 to 1, got 2",
-        "x.yaml:7: gate.worst: unknown key 'worst' (known: baseline, best, gain)",
+        "x.yaml:7: gate.worst: unknown key 'worst' (known: baseline, best, gain, checks)",
         "x.yaml:9: backends.codex.sandbox: must be one of read-only, workspace-write, danger-full-access, got 'x'",
         "x.yaml:10: marks: must be a list, got 'slow' (write a list: [...])",
     )

@@ -1,0 +1,60 @@
+"""The evaluations of a session: equal files under equal checks are measured once, over all workers."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from .model import Check, CheckRecord
+from .runfolder import write_atomically
+from .snapshot import Snapshot
+
+Records = tuple[CheckRecord, ...]
+
+
+class Evaluations:
+    """The finished evaluations of one session, a file each in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def give(
+        self,
+        checks: Sequence[Check],
+        *,
+        snapshot: Snapshot,
+        sealed: Snapshot,
+        context: str,
+        measure: Callable[[], Records],
+    ) -> Records:
+        """Give the records of *checks* for the files of *snapshot*, marked as reused when they were known.
+
+        Else *measure* is called; who needs the same meanwhile, in another process too, waits for its result. *context*
+        names what else the values may depend on. Nothing is kept of a check that is not reusable, or when *measure*
+        raises.
+        """
+        if not all(check.is_reusable for check in checks):
+            return measure()
+        self._folder.mkdir(exist_ok=True)
+        key = _make_key(checks, snapshot, sealed, context)
+        file = self._folder / f"{key}.json"
+        with (self._folder / f"{key}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if file.exists():
+                known = msgspec.json.decode(file.read_bytes(), type=Records)
+                return tuple(msgspec.structs.replace(record, reused=True) for record in known)
+            records = measure()
+            write_atomically(file, msgspec.json.encode(records))
+            return records
+
+
+def _make_key(checks: Sequence[Check], snapshot: Snapshot, sealed: Snapshot, context: str) -> str:
+    files = [
+        [(path.encode("utf-8", "surrogateescape"), entry.mode, entry.blob) for path, entry in sorted(tree.items())]
+        for tree in (snapshot, sealed)
+    ]
+    return hashlib.sha256(msgspec.msgpack.encode((list(checks), files, context))).hexdigest()[:40]

@@ -1,0 +1,316 @@
+"""Whatever ends a session early: what it found is reported, and nothing is left running."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from front_door import Run, find_session, make_target, read_outcomes, read_report, read_runs
+
+PATIENCE_S = 30.0
+TARGET = """\
+goal: Say yes, please.
+budget: 3
+checks:
+  a: {contains: {path: a.txt, all: ["yes"]}}
+  b: {contains: {path: a.txt, all: ["please"]}}
+"""
+PROVIDER = """\
+import os, signal, subprocess, sys, time
+from pytest_metaharness import Proposal
+
+SLEEP_BESIDE_A_DAEMON = [sys.executable, "-c", '''
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execlp("sleep", "sleep", "MARKER")
+    os._exit(0)
+os.wait()
+os.execlp("sleep", "sleep", "MARKER")
+''']
+
+def hang(request):
+    with open(f"{request.target.name}.pid", "w") as file:
+        file.write(str(os.getpid()))
+    request.run(SLEEP_BESIDE_A_DAEMON)
+
+def hang_in_python(request):
+    subprocess.Popen(SLEEP_BESIDE_A_DAEMON)
+    while True:
+        try:
+            time.sleep(1000)
+        except Exception:
+            pass
+
+def break_record(request):
+    record = request.log_dir.parent / "run.json"
+    record.unlink()
+    record.mkdir()
+    signal.raise_signal(signal.SIGINT)
+
+def finish(request):
+    (request.workspace / "a.txt").write_text("yes, please")
+
+def pytest_metaharness_propose(request):
+    if request.candidate == "c0001":
+        (request.workspace / "a.txt").write_text("yes")
+        return Proposal(status="completed")
+    STEPS[request.target.name](request)
+    return Proposal(status="completed")
+"""
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def marker() -> Iterator[str]:
+    """The argument of every program that hangs in this test, and in no other; none is left after it."""
+    text = f"{os.getpid()}.{next(_numbers):04}"
+    yield text
+    for process in find_sleepers(text):
+        process.kill()
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None:
+    """A killed session leaves its temporary folders behind: here, not on the machine."""
+    monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
+
+
+def write_case(root: Path, marker: str, **steps: str) -> None:
+    """Make a target per step; the first proposal of each is kept, the second one takes the step."""
+    table = ", ".join(f"{name!r}: {step}" for name, step in steps.items())
+    (root / "conftest.py").write_text(f"{PROVIDER}\nSTEPS = {{{table}}}\n".replace("MARKER", marker))
+    for name in steps:
+        make_target(root / name, TARGET, a_txt="no")
+
+
+def find_sleepers(marker: str) -> list[psutil.Process]:
+    """Find the programs that hang, and all that were started for them: each has the marker on its command line."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and marker in " ".join(process.info["cmdline"] or ())
+    ]
+
+
+def wait_until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.02)
+
+
+def wait_until_all_ended(marker: str) -> None:
+    wait_until(lambda: not find_sleepers(marker), f"nothing of {marker} is left running")
+
+
+@contextmanager
+def running(root: Path, marker: str, *args: str, sleepers: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a session and wait until that many programs hang in it; it is over at the end of the block."""
+    with (root / "output").open("wb") as output:
+        session = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "--metaharness=mine", *args],
+            cwd=root,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        wait_until(
+            lambda: sum(process.info["cmdline"] == ["sleep", marker] for process in find_sleepers(marker)) == sleepers,
+            f"{sleepers} programs hang:\n{(root / 'output').read_text()}",
+        )
+        yield session
+        session.wait(PATIENCE_S)
+    finally:
+        if session.poll() is None:
+            os.killpg(session.pid, signal.SIGKILL)
+            session.wait()
+
+
+def check_interrupted(run: Run, reason: str) -> None:
+    assert (run["status"], run["gate"]["passed"]) == ("interrupted", False)
+    assert reason in run["reason"]
+    assert read_outcomes(run) == ["baseline", "keep"]
+    assert (run["baseline"], run["best"], run["best_candidate"]) == (0.0, 0.5, "c0001")
+    assert run["changed_files"] == ["a.txt"]
+
+
+# -------------------------------------------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "sandbox"),
+    [
+        (signal.SIGINT, "KeyboardInterrupt", "auto"),
+        (signal.SIGTERM, "SIGTERM", "off"),
+        (signal.SIGHUP, "SIGHUP", "auto"),
+    ],
+    ids=["SIGINT", "SIGTERM-unjailed", "SIGHUP"],
+)
+def test_a_signal_ends_a_session(
+    pytester: pytest.Pytester, marker: str, number: signal.Signals, reason: str, sandbox: str
+) -> None:
+    root = pytester.path
+    write_case(root, marker, first="hang", second="hang")
+    with running(root, marker, f"--metaharness-sandbox={sandbox}", sleepers=2) as session:
+        session.send_signal(number)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert not find_sleepers(marker)
+    (run,) = read_report(root)["runs"]
+    check_interrupted(run, f"interrupted: {reason}")
+    assert json.loads((root / run["directory"] / "run.json").read_text())["status"] == "interrupted"
+    assert (root / run["patch"]).read_text().endswith("+yes\n\\ No newline at end of file\n")
+    assert "first/metaharness.yaml::mine     0.000  0.500  +0.500" in (root / "output").read_text()
+    assert not list((root / "tmp").glob("metaharness-*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGINT, os.killpg), (signal.SIGHUP, os.killpg), (signal.SIGTERM, os.kill)],
+    ids=["SIGINT", "SIGHUP", "SIGTERM-controller"],
+)
+def test_a_signal_ends_a_session_with_workers(
+    pytester: pytest.Pytester, marker: str, number: signal.Signals, send: Callable[[int, int], None]
+) -> None:
+    root = pytester.path
+    write_case(root, marker, first="hang", second="hang")
+    with running(root, marker, "-n2", sleepers=4) as session:
+        send(session.pid, number)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert not find_sleepers(marker)
+    runs = read_runs(root)
+    assert sorted(runs) == ["first", "second"]
+    for run in runs.values():
+        check_interrupted(run, "interrupted")
+    assert (find_session(root) / "report.tsv").exists()
+
+
+def test_a_check_is_interrupted_too(pytester: pytest.Pytester, marker: str) -> None:
+    root = pytester.path
+    text = TARGET.replace("checks:", f"checks:\n  c: {{run: sleep {marker}, timeout: 3600}}")
+    for name in ("first", "second"):
+        make_target(root / name, text, a_txt="no", fake="[]")
+    with running(root, marker, "--metaharness=fake", sleepers=1) as session:
+        session.send_signal(signal.SIGINT)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert not find_sleepers(marker)
+    (run,) = read_report(root)["runs"]
+    assert (run["status"], run["candidates"]) == ("interrupted", [])
+    assert (run["baseline"], run["best"], run["gain"], run["best_candidate"]) == (None, None, None, None)
+    assert "first/metaharness.yaml::fake         -     -     -        0/3" in (root / "output").read_text()
+
+
+def test_an_interrupt_ends_the_session_even_when_the_record_cannot_be_written(
+    pytester: pytest.Pytester, marker: str
+) -> None:
+    write_case(pytester.path, marker, first="break_record", second="break_record")
+    result = pytester.runpytest_subprocess("--metaharness=mine")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert not list(find_session(pytester.path).glob("second-*"))
+    result.stdout.fnmatch_lines(["*run.json: the record cannot be read: *"])
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "workers"),
+    [("auto", ()), ("off", ()), ("auto", ("-n2",))],
+    ids=["serial", "serial-unjailed", "xdist"],
+)
+def test_nothing_outlives_a_killed_session(
+    pytester: pytest.Pytester, marker: str, sandbox: str, workers: tuple[str, ...]
+) -> None:
+    root = pytester.path
+    write_case(root, marker, first="hang", second="finish")
+    with running(root, marker, f"--metaharness-sandbox={sandbox}", *workers, sleepers=2) as session:
+        session.kill()
+    wait_until_all_ended(marker)
+    session_folder = find_session(root)
+    assert not (session_folder / "report.json").exists()
+    (journal,) = session_folder.glob("first-*/journal.jsonl")
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    found = [event["candidate"] for event in events if event["event"] == "candidate"]
+    assert [(candidate["id"], candidate["objective"]) for candidate in found] == [("c0000", 0.0), ("c0001", 0.5)]
+    assert (journal.parent / "best.patch").exists()
+
+
+# ----------------------------------------------------------------------------------- workers, time limits, plugins
+
+
+def test_a_killed_worker_loses_its_run_not_what_it_found(pytester: pytest.Pytester, marker: str) -> None:
+    root = pytester.path
+    write_case(root, marker, first="hang", second="finish", third="finish")
+    with running(root, marker, "-n2", sleepers=2) as session:
+        os.kill(int((root / "first.pid").read_text()), signal.SIGKILL)
+    assert session.returncode == pytest.ExitCode.TESTS_FAILED
+    wait_until_all_ended(marker)
+    output = (root / "output").read_text()
+    assert "crashed while running 'first/metaharness.yaml::mine'" in output
+    runs = read_runs(root)
+    assert {name: run["status"] for name, run in runs.items()} == {
+        "first": "lost",
+        "second": "completed",
+        "third": "completed",
+    }
+    lost = runs["first"]
+    assert lost["reason"] == "its worker process died after c0001 was finished"
+    assert lost["gate"] == {"passed": False, "failures": [lost["reason"]]}
+    assert read_outcomes(lost) == ["baseline", "keep"]
+    assert (lost["best"], lost["changed_files"]) == (0.5, ["a.txt"])
+    assert json.loads((root / lost["directory"] / "run.json").read_text())["status"] == "lost"
+    assert f"first/metaharness.yaml::mine\n  {lost['reason']}\n" in output
+
+
+@pytest.mark.parametrize(
+    ("method", "step", "workers"),
+    [("signal", "hang_in_python", ()), ("thread", "hang", ("-n2",))],
+    ids=["signal", "thread-xdist"],
+)
+def test_pytest_timeout_ends_a_trial_and_the_session_goes_on(
+    pytester: pytest.Pytester, marker: str, method: str, step: str, workers: tuple[str, ...]
+) -> None:
+    write_case(pytester.path, marker, first=step, second="finish")
+    args = ("--metaharness=mine", "--timeout=2", f"--timeout-method={method}", *workers)
+    result = pytester.runpytest_subprocess(*args)
+    assert not find_sleepers(marker)
+    result.assert_outcomes(failed=1, passed=1)
+    runs = read_runs(pytester.path)
+    reason = "interrupted: the limit of pytest-timeout for this item, 2 s, is over"
+    check_interrupted(runs["first"], reason)
+    assert runs["second"]["status"] == "completed"
+    result.stdout.fnmatch_lines([reason])
+
+
+def test_other_plugins_may_be_absent(pytester: pytest.Pytester, marker: str) -> None:
+    write_case(pytester.path, marker, first="finish")
+    absent = ("timeout", "xdist", "cacheprovider", "junitxml", "terminal")
+    args = itertools.chain.from_iterable(("-p", f"no:{plugin}") for plugin in absent)
+    assert pytester.runpytest_subprocess("--metaharness=mine", "--metaharness-sandbox=off", *args).ret == 0
+    assert read_runs(pytester.path)["first"]["best"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "workers"), [("auto", ()), ("off", ("-n2",))], ids=["jailed-serial", "unjailed-xdist"]
+)
+def test_a_late_provider_leaves_nothing_running(
+    pytester: pytest.Pytester, marker: str, sandbox: str, workers: tuple[str, ...]
+) -> None:
+    write_case(pytester.path, marker, first="hang", second="hang_in_python")
+    options = ("--metaharness-timeout=1", "--metaharness-budget=2", f"--metaharness-sandbox={sandbox}")
+    result = pytester.runpytest_subprocess("--metaharness=mine", *options, *workers)
+    assert not find_sleepers(marker)
+    result.assert_outcomes(passed=2)
+    for run in read_runs(pytester.path).values():
+        assert read_outcomes(run) == ["baseline", "keep", "timeout"]
+        assert run["candidates"][2]["reason"] == "no answer within 1 s"
+        assert run["candidates"][2]["duration_s"] < 8
