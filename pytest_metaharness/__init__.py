@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         Target,
         Tokens,
     )
-    from .core.process import Completed, ProgramError
+    from .core.processes.process import Completed, ProgramError
     from .core.proposals import ProposalRequest
-    from .core.python_targets import Metaharness
+    from .core.targets.complete import Metaharness
 
 __all__ = [
     "Backend",
@@ -52,11 +52,11 @@ __all__ = [
 
 _MODULES = {
     "BackendError": "errors",
-    "Completed": "process",
+    "Completed": "processes.process",
     "GateFailure": "errors",
-    "Metaharness": "python_targets",
+    "Metaharness": "targets.complete",
     "MetaharnessError": "errors",
-    "ProgramError": "process",
+    "ProgramError": "processes.process",
     "ProposalRequest": "proposals",
     "SandboxError": "errors",
     "StoreError": "errors",

@@ -8,8 +8,8 @@ import pytest
 
 from .core.errors import MetaharnessError
 from .core.model import Run, Target
-from .core.python_targets import Metaharness, complete_target
-from .core.sandbox import choose_sandbox
+from .core.processes.sandbox import choose_sandbox
+from .core.targets.complete import Metaharness, complete_target
 from .options import read_sandbox_mode
 from .plugin import get_options
 from .registry import get_schemas
@@ -68,7 +68,7 @@ class _Search:
         self._is_called = False
 
     def __call__(self, target: Target) -> Run:
-        """Run the trial; see :class:`.core.python_targets.Metaharness`."""
+        """Run the trial; see :class:`Metaharness`."""
         if self._is_called:
             message = (
                 f"{FIXTURE} was called a second time: a test is one trial of one target; "
@@ -77,13 +77,13 @@ class _Search:
             raise MetaharnessError(message)
         self._is_called = True
         item = self._item
-        path = item.nodeid.removesuffix(item.name)
+        place = item.parent.nodeid if item.parent else ""  # the item's own id may end in its group of pytest-xdist
         completed = complete_target(
             target,
             name=_name_target(item, self._planned),
             file=item.path,
             providers=get_schemas(),
-            shown_as=f"{path}{item.originalname}",
+            shown_as=f"{place}::{item.originalname}",
         )
         trial = item.stash[trial_key] = ItemTrial(item, completed, self._planned)
         trial.prepare()

@@ -12,7 +12,7 @@ import pytest
 
 from .core.errors import TargetError
 from .core.model import Target
-from .core.targets import load_target
+from .core.targets.load import load_target
 from .plugin import get_options
 from .registry import get_schemas
 from .session import show_path_from

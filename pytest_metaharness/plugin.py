@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from .core.python_targets import Metaharness
+    from collections.abc import Generator, Iterable
+
+    from .core.targets.complete import Metaharness
     from .items import TargetFile
     from .options import Options
 
@@ -98,7 +100,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(name.startswith("metaharness") and value is not None for name, value in vars(config.option).items()) or any(
         _is_set(config, name) for name in INI_VALUES
     ):
-        get_options(config).check_session(is_worker=is_worker(config))
+        options = get_options(config)
+        options.check_session(is_worker=is_worker(config))
+        _get_excluded(config).add(str(options.directory), "the session store")
 
 
 def _is_set(config: pytest.Config, name: str) -> bool:
@@ -151,7 +155,7 @@ def add_hooks(manager: pytest.PytestPluginManager) -> None:
     """Declare our hooks, and register the built-in providers, once."""
     if manager.has_plugin("metaharness-providers"):
         return
-    from . import backends, hookspecs
+    from pytest_metaharness import backends, hookspecs
 
     manager.register(backends.BuiltinProviders(), "metaharness-providers")
     manager.add_hookspecs(hookspecs)
@@ -172,6 +176,17 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
         from .session import start_session
 
         start_session(node.config, will_run=True)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int, int]:
+    """Let ``-n auto`` count the trials of a search."""
+    count = yield
+    if config.getoption("metaharness") in {None, "baseline", "off"}:
+        return count
+    from .workers import count_workers
+
+    return count_workers(config, default=count)
 
 
 class _Lookout:
@@ -231,11 +246,48 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize_trials(metafunc)
 
 
+# ------------------------------------------------------------------------------------------- what is never collected
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Keep the conftest files of baselines and sealed folders from being run.
+
+    Before anything is collected pytest runs those of its arguments, and of the folders ``test*`` in these.
+
+    :raises pytest.UsageError: an argument lies in such a folder.
+    """
+    excluded = _get_excluded(early_config)
+    here = str(early_config.invocation_params.dir)
+    for argument in _list_arguments(early_config):
+        if owner := excluded.find_owner(os.path.abspath(os.path.join(here, argument))):  # noqa: PTH100, PTH118
+            message = f"{argument} belongs to {owner} and is never run as tests; -p no:metaharness lets pytest run it"
+            raise pytest.UsageError(message)
+    excluded.pass_over_conftests(early_config.pluginmanager)
+
+
+def _list_arguments(config: pytest.Config) -> Iterable[str]:
+    """Give the paths that pytest will start from."""
+    if given := config.known_args_namespace.file_or_dir:
+        return [argument.partition("::")[0] for argument in given]
+    here = config.invocation_params.dir
+    if here == config.rootpath and (patterns := config.getini("testpaths")):
+        from glob import iglob
+
+        found = (path for pattern in patterns for path in iglob(pattern, root_dir=here, recursive=True))  # noqa: PTH207
+        return list(found) or [str(here)]
+    return [str(here)]
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Keep baselines and sealed folders of targets, and the session store, from being collected as tests."""
+    return _get_excluded(config).covers(str(collection_path)) or None
+
+
+def _get_excluded(config: pytest.Config) -> _Excluded:
     if excluded_key not in config.stash:
         config.stash[excluded_key] = _Excluded(config)
-    return config.stash[excluded_key].covers(str(collection_path)) or None
+    return config.stash[excluded_key]
 
 
 class _Excluded:
@@ -243,19 +295,41 @@ class _Excluded:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        is_default = options_key not in config.stash  # else they were read when pytest was configured
-        self._excluded = {str(config.rootpath / ".metaharness" if is_default else config.stash[options_key].directory)}
-        self._known: dict[str, bool] = {str(config.rootpath.parent): False}
+        self._owners = {str(config.rootpath / ".metaharness"): "the session store"}
+        self._known: dict[str, bool] = {}
+
+    def add(self, folder: str, owner: str) -> None:
+        """Exclude one more folder; *owner* says what it is."""
+        if folder not in self._owners:
+            self._owners[folder] = owner
+            self._known.clear()
 
     def covers(self, path: str) -> bool:
         """Tell whether *path* is, or lies in, an excluded folder."""
-        return self._covers_folder(os.path.dirname(path)) or path in self._excluded  # noqa: PTH120 - for every file
+        return self._covers_folder(os.path.dirname(path)) or path in self._owners  # noqa: PTH120 - for every file
+
+    def find_owner(self, path: str) -> str | None:
+        """Say what the excluded folder is that *path* is or lies in, if any; and look into *path*."""
+        if not (self._covers_folder(path) if os.path.isdir(path) else self.covers(path)):  # noqa: PTH112
+            return None
+        return next(
+            owner for folder, owner in self._owners.items() if f"{path}{os.sep}".startswith(f"{folder}{os.sep}")
+        )
+
+    def pass_over_conftests(self, manager: pytest.PytestPluginManager) -> None:
+        """Let pytest believe that the conftest files of the folders found so far are loaded."""
+        for folder in self._owners:
+            conftest = os.path.join(folder, "conftest.py")  # noqa: PTH118
+            if os.path.isfile(conftest) and not manager.has_plugin(conftest):  # noqa: PTH113
+                from types import ModuleType
+
+                manager.register(ModuleType("conftest"), conftest)  # the name that pytest looks for
 
     def _covers_folder(self, folder: str) -> bool:
         known = self._known.get(folder)
         if known is None:
             parent = os.path.dirname(folder)  # noqa: PTH120
-            known = parent != folder and (self._covers_folder(parent) or folder in self._excluded)
+            known = parent != folder and (self._covers_folder(parent) or folder in self._owners)
             self._known[folder] = known
             if not known:
                 self._find_targets(folder)
@@ -269,5 +343,8 @@ class _Excluded:
         for name in names:
             if is_target_file(name):
                 from .items import find_own_folders
+                from .session import show_path_from
 
-                self._excluded.update(find_own_folders(self._config, Path(folder, name)))
+                file = Path(folder, name)
+                owner = f"target {show_path_from(self._config.rootpath, file)}"
+                self._owners.update((own, owner) for own in find_own_folders(self._config, file))

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from .core.gate import format_objective
-from .core.interrupts import SIGNALS
+from .core.processes.interrupts import SIGNALS
 from .core.runfolder import JOURNAL_FILE
 from .plugin import RECORD, get_options, get_session_name
 from .reports import escape

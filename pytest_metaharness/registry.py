@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from .backends import PROVIDERS, BuiltinProviders, get_provider
-from .core.backend_tables import read_backends
 from .core.errors import BackendError, TargetError
 from .core.model import Backend, Target
-from .core.records import Record
+from .core.targets.backend_tables import read_backends
+from .core.targets.records import Record
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Run sealed tests with pytest, and report each case over a pipe: a program that ``core/sealed_tests.py`` starts.
+"""Run sealed tests with pytest and report each case over a pipe: a program that ``core/checks/sealed_tests.py`` starts.
 
 Its arguments are the folder that holds pytest, the root of the sealed files and the tests in it; its standard input is
 the key that its reports are signed with; they leave by its standard output, all else goes to standard error. It is run

@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from .core.folders import remove_abandoned_folders
 from .core.model import Run, RunStatus
+from .core.processes.sandbox import choose_sandbox
 from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_atomically, write_json
-from .core.sandbox import choose_sandbox
 from .options import read_sandbox_mode
 from .plugin import RECORD, add_hooks, get_options, get_session_name
 from .progress import start_progress
@@ -55,6 +56,14 @@ def show_path_from(root: Path, path: Path) -> str:
     """Spell *path* relative to the root folder when it lies in there."""
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def name_item(item: pytest.Item) -> str:
+    """Give the node id of *item*; pytest leaves the folder out of it when the file lies outside the root folder."""
+    root = item.config.rootpath
+    if item.path.is_relative_to(root):
+        return item.nodeid
+    return f"{Path(os.path.relpath(item.path, root)).as_posix()}::{item.nodeid.partition('::')[2]}"
 
 
 def start_session(config: pytest.Config, *, will_run: bool) -> None:
@@ -109,6 +118,7 @@ def open_session(config: pytest.Config) -> Path:
     directory = get_options(config).directory
     folder = directory / get_session_name(config)
     if not (folder / SESSION_FILE).exists():
+        remove_abandoned_folders()
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in BASE_FILES.items():
             if not (directory / name).exists():
@@ -135,7 +145,7 @@ class Controller:
         self._config = config
         self._started = datetime.now(UTC)
         self._clock = time.monotonic()
-        self._records: dict[str, str] = {}
+        self._records: list[str] = []
         self._runs: tuple[Run, ...] = ()
         self._folder = get_options(config).directory / get_session_name(config)
         self._problems: list[str] = []
@@ -151,7 +161,7 @@ class Controller:
         """Keep the record that came with a report: its folder may be on another machine."""
         record = getattr(report, RECORD, None)
         if record:
-            self._records[report.nodeid] = record
+            self._records.append(record)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
@@ -170,10 +180,10 @@ class Controller:
         unfinished: RunStatus = "interrupted" if is_interrupted else "lost"
         reason = "interrupted" if is_interrupted else "its worker process died"
         runs: dict[str, Run] = {}
-        for nodeid, record in self._records.items():
+        for record in self._records:
             raw = msgspec.json.decode(record)
             raw.pop("schema", None)
-            runs[nodeid] = msgspec.convert(raw, Run)
+            runs[raw["nodeid"]] = msgspec.convert(raw, Run)
         for file in sorted(self._folder.glob(f"*/{RUN_FILE}")):
             try:
                 run = read_run(file.parent, unfinished=unfinished, reason=reason)

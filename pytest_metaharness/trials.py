@@ -14,20 +14,21 @@ import msgspec
 import pytest
 
 from .backends import fake
-from .core.alarm import alarm
-from .core.checks import UnknownCheckError
+from .core.checks.kinds import UnknownCheckError
 from .core.errors import BackendError, GateFailure, MetaharnessError, TargetError
+from .core.gate import judge_trial
 from .core.model import Backend, Candidate, Check, CheckResult, Run, Setting, Target, Verdict
+from .core.processes.alarm import alarm
+from .core.processes.sandbox import choose_sandbox
 from .core.proposals import ProposalRequest
 from .core.redaction import SECRET_LENGTH, Redactor, environment_secrets
 from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_json
-from .core.sandbox import choose_sandbox
 from .core.trial import Place, Plan, name_trial, run_trial
 from .options import Options, read_sandbox_mode
 from .plugin import RECORD, add_hooks, get_options, get_session_name, is_worker
 from .registry import check_ready, resolve_backend
 from .reports import describe_failure, escape
-from .session import open_session, show_path_from, start_session, treat_signals_as_interrupt
+from .session import name_item, open_session, show_path_from, start_session, treat_signals_as_interrupt
 
 
 class TimeLimitError(BaseException):
@@ -104,7 +105,7 @@ class ItemTrial:
             check_ready(self._backend, target=self._target, environ=os.environ)
 
     def run(self) -> Run:
-        """Execute the trial, within the item's limit of pytest-timeout.
+        """Execute the trial, within the item's limit of pytest-timeout, unless it was begun in this session before.
 
         :raises GateFailure: its verdict is a failure.
         :raises MetaharnessError: the target, its backend or this machine cannot be used.
@@ -112,24 +113,42 @@ class ItemTrial:
         open_session(self._item.config)
         self._redactor = Redactor({**environment_secrets(os.environ), **self._find_passed()})
         hooks = _ItemHooks(self._item, self._redactor)
-        with _take_over_limit(self._item):
-            run = run_trial(
-                self._plan(), self._find_place(), sandbox=self._sandbox, redactor=self._redactor, hooks=hooks
-            )
-        self._item.user_properties += [
-            (f"metaharness.{name}", "" if value is None else str(value))
-            for name, value in (
-                ("baseline", run.baseline_objective),
-                ("best", run.best_objective),
-                ("gain", run.gain),
-                ("cost_usd", run.cost_usd),
-            )
-        ]
+        run = self._recall() or self._execute(hooks)
+        properties = {
+            "baseline": run.baseline_objective,
+            "best": run.best_objective,
+            "gain": run.gain,
+            "cost_usd": run.cost_usd,
+        }
+        known = dict(self._item.user_properties)  # a repeated attempt has told them already
+        known |= {f"metaharness.{name}": "" if value is None else str(value) for name, value in properties.items()}
+        self._item.user_properties[:] = known.items()
         if not run.gate.passed:
             raise GateFailure(describe_failure(run))
         if hooks.refused is not None:
             raise hooks.refused
         return run
+
+    def _execute(self, hooks: _ItemHooks) -> Run:
+        with _take_over_limit(self._item):
+            return run_trial(
+                self._plan(), self._find_place(), sandbox=self._sandbox, redactor=self._redactor, hooks=hooks
+            )
+
+    def _recall(self) -> Run | None:
+        """Give the run of an earlier attempt at this item: pytest-rerunfailures must not make anybody pay twice.
+
+        :raises MetaharnessError: that one did not end well, with its reason.
+        """
+        folder = self._find_folder()
+        if not (folder / RUN_FILE).exists():
+            return None
+        run = read_run(folder, unfinished="lost", reason="an earlier attempt in this session did not end")
+        if run.status != "completed":
+            raise MetaharnessError(run.reason)
+        judged = msgspec.structs.replace(run, gate=judge_trial(run, self._plan().gate))  # as before the item failed
+        write_json(folder / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(judged)})
+        return judged
 
     def read_record(self) -> str | None:
         """Give the run's record as JSON, as far as it got; ``None`` when the trial did not begin."""
@@ -169,7 +188,7 @@ class ItemTrial:
         if options.fail_under is not None:
             settings["fail_under"] = Setting(value=options.fail_under, origin="--metaharness-fail-under")
         return Plan(
-            nodeid=self._item.nodeid,
+            nodeid=name_item(self._item),
             target=target,
             backend=self._backend,
             label=self._planned.label,

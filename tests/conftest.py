@@ -7,10 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sessions import LEAN
 
-from pytest_metaharness.core.sandbox import choose_sandbox
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
+from pytest_metaharness.core.processes.sandbox import choose_sandbox
 
 
 def lack(reason: str) -> None:
@@ -49,7 +48,10 @@ def sandbox_mode(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def _lean_sessions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions that tests start do without hypothesis, which takes a third of their time to start."""
+    """Sessions that tests start do without the plugins that happen to be installed, unless asked with ``-p NAME``.
+
+    Hypothesis alone takes a third of their time to start.
+    """
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which unsets the variable
-        monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
+        monkeypatch.setenv("PYTEST_ADDOPTS", LEAN)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from sessions import LEAN
+
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
@@ -142,7 +144,8 @@ def write_example(section: Section, folder: Path) -> None:
 def run_example(section: Section, folder: Path, **environment: str) -> str:
     """Run the commands of an example; gives what is not as the page says, "" when all is."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(("LC_", "LANG", "UV_", "SSL_"))}
-    given = {"PATH": PATH, "HOME": str(folder), "COLUMNS": "100", **GIT, **passed, **environment}
+    plain = {"PATH": PATH, "HOME": str(folder), "COLUMNS": "100", "PYTEST_ADDOPTS": LEAN}
+    given = {**plain, **GIT, **passed, **environment}
     for command, expected in section.commands:
         done = subprocess.run(
             ["bash", "-c", command],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sessions import Session, run_session, write_files
 
-from pytest_metaharness.core.snapshot import Snapshot, match_transient, scan_folder
+from pytest_metaharness.core.store.snapshot import Snapshot, match_transient, scan_folder
 
 TARGET = r"""
 goal: |

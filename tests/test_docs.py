@@ -33,12 +33,11 @@ from providers.model_server import ModelServer
 
 import pytest_metaharness
 from pytest_metaharness.backends import PROVIDERS, fake
-from pytest_metaharness.core.backend_tables import read_backends
 from pytest_metaharness.core.model import Candidate, Check, CheckRecord, Outcome, ProposalStatus, Run, RunStatus
 from pytest_metaharness.core.proposals import ProposalRequest
-from pytest_metaharness.core.records import Record
-from pytest_metaharness.core.snapshot import FILE_MB, FILES, TOTAL_MB
-from pytest_metaharness.core.target_schema import (
+from pytest_metaharness.core.store.snapshot import FILE_MB, FILES, TOTAL_MB
+from pytest_metaharness.core.targets.backend_tables import read_backends
+from pytest_metaharness.core.targets.fields import (
     CHECK,
     CONTAINS,
     GATE,
@@ -47,7 +46,8 @@ from pytest_metaharness.core.target_schema import (
     target_json_schema,
     target_schema,
 )
-from pytest_metaharness.core.targets import load_target
+from pytest_metaharness.core.targets.load import load_target
+from pytest_metaharness.core.targets.records import Record
 from pytest_metaharness.options import DEFAULT_BUDGET, DEFAULT_TIMEOUT
 from pytest_metaharness.plugin import HOOKS, INI_VALUES, pytest_addoption
 from pytest_metaharness.registry import get_schemas

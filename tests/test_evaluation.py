@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sessions import find_processes, make_mark, run_session, write_files
 
-from pytest_metaharness.core.checkout import remove
+from pytest_metaharness.core.folders import remove
 
 # Every command spoils the checkout so that the check after it, which reads scripts/answer, would gain if it worked.
 SPOILS = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sessions import Session, run_session, write_files
+from sessions import Session, run_session, serial_and_xdist, write_files
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -32,17 +32,18 @@ def copy_examples(pytester: pytest.Pytester, *names: str) -> Path:
     return pytester.path / "examples"
 
 
-@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["serial", "xdist"])
+@serial_and_xdist
 def test_every_baseline_is_as_documented_and_every_canned_solution_complete(
-    pytester: pytest.Pytester, args: tuple[str, ...]
+    pytester: pytest.Pytester, workers: tuple[str, ...]
 ) -> None:
     copy_examples(pytester)
-    session = run_session(pytester, "--metaharness=fake", *args, "examples")
+    session = run_session(pytester, "--metaharness=fake", *workers, "examples")
     session.result.assert_outcomes(passed=len(session.runs))
     assert {run["target"] for run in session.runs} == set(BASELINES)
     for run in session.runs:
         assert run["baseline"] == pytest.approx(BASELINES[run["target"]], abs=1e-9), run["nodeid"]
         assert (run["best"], run["proposals"], run["outcomes"]) == (1.0, 1, {"keep": 1}), run["nodeid"]
+        session.result.stdout.fnmatch_lines([f"*{run['target']}* {BASELINES[run['target']]:.3f} *1.000*"])
 
 
 def test_every_example_says_what_its_baseline_is_worth() -> None:
@@ -55,6 +56,8 @@ def test_every_example_says_what_its_baseline_is_worth() -> None:
 
 STRICT = "#!/usr/bin/env bash\nset -euo pipefail\n"
 SILENT = f"{STRICT}exit 0\n"
+UNAWARE = "[[ ! -e measure ]]\n"
+"""Fails where the programs that measure can be read."""
 
 WORDS = "bash scripts/bootstrap.sh bash scripts/test.sh bash scripts/smoke.sh bash scripts/validate.sh git reset --hard"
 
@@ -68,6 +71,7 @@ def pretend(example: str, package: str) -> dict[str, Files]:
         "GEMINI.md": "AGENTS.md bash scripts/validate.sh\n",
     }
     silent = {**stuffed, **{path: SILENT for path in honest if path.startswith("scripts/")}}
+    unaware = {path: text.replace("pipefail\n", f"pipefail\n{UNAWARE}", 1) for path, text in honest.items()}
     test = "exec .venv/bin/python -m unittest discover -s tests\n"
     return {
         "keywords-alone": {**stuffed, **{path: "echo ok\n" for path in honest if path.startswith("scripts/")}},
@@ -87,7 +91,7 @@ def pretend(example: str, package: str) -> dict[str, Files]:
             "scripts/test.sh": f"PYTHONPATH=src {test}",
         },
         "no-tests-but-all-else": {
-            **honest,
+            **unaware,
             "scripts/test.sh": (
                 f"{STRICT}for module in src/{package}/[a-z]*.py; do\n"
                 f'  .venv/bin/python -c "import {package}.$(basename "$module" .py)"\ndone\n'

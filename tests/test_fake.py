@@ -1,15 +1,13 @@
-"""The provider ``fake`` plays what stands beside a target, faults too, and solves the examples."""
+"""The provider ``fake`` plays what stands beside a target, faults too."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from sessions import run_session, write_files
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 TARGET = """
 goal: Play.
 editable: [a.md, scripts/, link.md, new.md]
@@ -148,16 +146,3 @@ def test_an_error_of_the_item_has_no_traceback(pytester: pytest.Pytester, target
     session.result.assert_outcomes(errors=1)
     assert "fake.py" not in session.output
     session.result.stdout.fnmatch_lines(["backend 'fake' plays play/fake.yaml, which is missing; *"])
-
-
-@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["serial", "xdist"])
-def test_the_examples_are_solved(pytester: pytest.Pytester, args: tuple[str, ...]) -> None:
-    for name in ("local_oss_smoke", "python_fixture_benchmark"):
-        shutil.copytree(EXAMPLES / name, pytester.path / "examples" / name)
-    session = run_session(pytester, "--metaharness=fake", *args, "examples")
-    session.result.assert_outcomes(passed=2)
-    assert [(run["target"], run["baseline"], run["best"], run["proposals"]) for run in session.runs] == [
-        ("local_oss_smoke", pytest.approx(0.2), 1.0, 1),
-        ("python_fixture_benchmark", pytest.approx(0.05), 1.0, 1),
-    ]
-    session.result.stdout.fnmatch_lines(["*local_oss_smoke* 0.200 *1.000*", "*python_fixture_benchmark* 0.050 *1.000*"])

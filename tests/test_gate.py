@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from front_door import make_target, read_runs, serial_and_xdist
+from sessions import Session, make_target, run_session, serial_and_xdist
 
 TARGET = """\
 goal: Write the four facts into a.txt.
@@ -27,9 +27,9 @@ def write(root: Path, name: str, gate: str = "{}", *, fake: str = "[]", text: st
     make_target(root / name, f"{text}gate: {gate}\n", fake=fake, **files or {"a_txt": "one two"})
 
 
-def verdicts(root: Path) -> dict[str, list[str]]:
+def read_verdicts(session: Session) -> dict[str, list[str]]:
     """Give the failures of each target's gate; none is a pass."""
-    runs = read_runs(root)
+    runs = session.runs_by_target
     assert all(run["gate"]["passed"] is not bool(run["gate"]["failures"]) for run in runs.values())
     return {name: run["gate"]["failures"] for name, run in runs.items()}
 
@@ -44,11 +44,11 @@ def test_thresholds_on_the_baseline(pytester: pytest.Pytester, workers: tuple[st
     write(root, "none")
     write(root, "incomplete", b_txt="")
     write(root, "incomplete_with_gate", "{baseline: 0}", b_txt="")
-    result = pytester.runpytest_subprocess(*workers)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=4, failed=3)
+    session = run_session(pytester, *workers)
+    assert session.result.ret == pytest.ExitCode.TESTS_FAILED
+    session.result.assert_outcomes(passed=4, failed=3)
     missing = "the baseline is invalid: required files are missing: a.txt"
-    assert verdicts(root) == {
+    assert read_verdicts(session) == {
         "equal": [],
         "within_tolerance": [],
         "below": ["baseline 0.500 < 0.50001"],
@@ -57,7 +57,7 @@ def test_thresholds_on_the_baseline(pytester: pytest.Pytester, workers: tuple[st
         "incomplete": [missing],
         "incomplete_with_gate": [missing, "baseline invalid < 0"],
     }
-    result.stdout.fnmatch_lines_random([missing, "baseline 0.500 < 0.50001"])
+    session.result.stdout.fnmatch_lines_random([missing, "baseline 0.500 < 0.50001"])
 
 
 @serial_and_xdist
@@ -69,10 +69,10 @@ def test_thresholds_on_a_search(pytester: pytest.Pytester, workers: tuple[str, .
     write(root, "finished", fake=f"[{FINISH}, {{fault: raise}}]")
     write(root, "mended", "{best: 0.75, gain: 0.9}", fake=f"[{IMPROVE}, {{files: {{a.txt: one}}}}]", b_txt="")
     write(root, "not_mended", fake="[{delete: [a.txt]}]", b_txt="")
-    result = pytester.runpytest_subprocess("--metaharness=fake", *workers)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=4, failed=2)
-    assert verdicts(root) == {
+    session = run_session(pytester, "--metaharness=fake", *workers)
+    assert session.result.ret == pytest.ExitCode.TESTS_FAILED
+    session.result.assert_outcomes(passed=4, failed=2)
+    assert read_verdicts(session) == {
         "equal": [],
         "below": ["baseline 0.500 < 0.6", "best 0.750 < 0.8", "gain 0.250 < 0.3"],
         "perfect": [],
@@ -80,7 +80,7 @@ def test_thresholds_on_a_search(pytester: pytest.Pytester, workers: tuple[str, .
         "mended": [],
         "not_mended": ["the baseline is invalid: required files are missing: a.txt"],
     }
-    runs = read_runs(root)
+    runs = session.runs_by_target
     assert {name: (run["baseline"], run["best"], run["gain"], run["proposals"]) for name, run in runs.items()} == {
         "equal": (0.5, 0.75, 0.25, 3),
         "below": (0.5, 0.75, 0.25, 3),
@@ -102,16 +102,16 @@ def test_a_search_in_which_no_backend_answered_fails(pytester: pytest.Pytester, 
     write(root, "then-no-change", fake="[{fault: raise}]")
     write(root, "then-invalid", fake="[{fault: raise}, {delete: [a.txt]}]", text=TARGET.replace("3", "2"))
     write(root, "then-scope", fake="[{fault: raise}, {files: {b.txt: x}}]", text=TARGET.replace("3", "2"))
-    result = pytester.runpytest_subprocess("--metaharness=fake", "--metaharness-timeout=0.5", *workers)
-    result.assert_outcomes(passed=5, failed=4)
-    last = {name: run["candidates"][-1] for name, run in read_runs(root).items()}
+    session = run_session(pytester, "--metaharness=fake", "--metaharness-timeout=0.5", *workers)
+    session.result.assert_outcomes(passed=5, failed=4)
+    last = {name: run["candidates"][-1] for name, run in session.runs_by_target.items()}
     assert {name: last[name]["outcome"] for name in faults} == {
         "raise": "crash",
         "crash": "crash",
         "unavailable": "unavailable",
         "sleep": "timeout",
     }
-    failures = verdicts(root)
+    failures = read_verdicts(session)
     for name in faults:
         reason = f"no proposal could be judged: {last[name]['outcome']}: {last[name]['reason']}"
         assert failures.pop(name) == [reason]
@@ -144,8 +144,9 @@ def test_fail_under_holds_when_only_the_baseline_is_measured(pytester: pytest.Py
 def test_budget_0_measures_only(pytester: pytest.Pytester) -> None:
     (pytester.path / "conftest.py").write_text("def pytest_metaharness_propose(request):\n    raise SystemExit\n")
     write(pytester.path, "half", "{best: 0.9, gain: 0.9}")
-    pytester.runpytest_subprocess("--metaharness=mine", "--metaharness-budget=0").assert_outcomes(passed=1)
-    run = read_runs(pytester.path)["half"]
+    session = run_session(pytester, "--metaharness=mine", "--metaharness-budget=0")
+    session.result.assert_outcomes(passed=1)
+    run = session.run
     assert (run["baseline"], run["best"], run["gain"]) == (0.5, 0.5, 0.0)
     assert (run["proposals"], run["budget"], run["backend"]) == (0, 0, "mine")
 

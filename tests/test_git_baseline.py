@@ -8,9 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from front_door import serial_and_xdist
 from repositories import GIT, Tree, commit, git, list_tree, wrap_git
-from sessions import Session, run_session, write_files
+from sessions import Session, run_session, serial_and_xdist, write_files
 
 TARGET = """
 goal: Say how to work here.
@@ -129,7 +128,7 @@ def test_what_rules_the_measurement_is_no_part_of_the_candidate(pytester: pytest
     (root / ".harness" / "evaluation").symlink_to("../tests")
     write_files(root / ".harness", {"new.metaharness.yaml": "sealed: README.md", "older.metaharness.yaml": "goal: x"})
     args = ("--metaharness-dir=sessions", "--metaharness-name=x", ".harness/metaharness.yaml")
-    session = Session(pytester.runpytest_subprocess(*args), root / "sessions" / "x")
+    session = Session(result=pytester.runpytest_subprocess(*args), folder=root / "sessions" / "x")
     assert sorted(without(list_tree(root, "HEAD"), *read_candidate(session, "c0000"))) == [
         b".harness/README.md",
         b".harness/evaluation/judge.sh",

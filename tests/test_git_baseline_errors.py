@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from front_door import serial_and_xdist
 from repositories import GIT, commit, git, wrap_git
-from sessions import run_session, write_files
+from sessions import run_session, serial_and_xdist, write_files
 
 TARGET = "goal: x\nchecks: {{a: {{contains: {{path: a.txt, all: [a]}}}}}}\nbaseline: {baseline}\n"
 HEAD = "{git: HEAD}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from front_door import find_session, make_target, read_outcomes, read_runs, serial_and_xdist
+from sessions import make_target, read_outcomes, run_session, serial_and_xdist
 
 TARGET = """\
 goal: Write the facts.
@@ -55,10 +55,10 @@ def pytest_metaharness_propose(request):
     return Proposal(status="completed", summary="all facts")
 """
     )
-    pytester.runpytest_subprocess("--metaharness=tuned").assert_outcomes(passed=1)
-    run = read_runs(pytester.path)["facts"]
-    assert [(each["outcome"], each["reason"]) for each in run["candidates"][1:]] == [("keep", "0.000 -> 1.000")]
-    assert (pytester.path / run["directory"] / "c0001" / "notes.txt").read_text() == "kept"
+    session = run_session(pytester, "--metaharness=tuned")
+    session.result.assert_outcomes(passed=1)
+    assert [(each["outcome"], each["reason"]) for each in session.run["candidates"][1:]] == [("keep", "0.000 -> 1.000")]
+    assert (pytester.path / session.run["directory"] / "c0001" / "notes.txt").read_text() == "kept"
 
 
 @serial_and_xdist
@@ -84,11 +84,10 @@ def pytest_metaharness_candidate(run, candidate):
 """
         )
     make_target(pytester.path / "bare", TARGET, a_txt="one")
-    result = pytester.runpytest_subprocess("--metaharness=mine", *workers)
-    result.assert_outcomes(failed=2, errors=1)
-    result.stdout.fnmatch_lines(["*unknown backend 'mine' (known: baseline, codex, *fake)"])
-    runs = read_runs(pytester.path)
-    assert {name: (run["baseline"], run["candidates"][1]["reason"]) for name, run in runs.items()} == {
+    session = run_session(pytester, "--metaharness=mine", *workers)
+    session.result.assert_outcomes(failed=2, errors=1)
+    session.result.stdout.fnmatch_lines(["*unknown backend 'mine' (known: baseline, codex, *fake)"])
+    assert {run["target"]: (run["baseline"], run["candidates"][1]["reason"]) for run in session.runs} == {
         "left": (0.25, "left"),
         "right": (0.75, "right"),
     }
@@ -107,8 +106,9 @@ def test_a_plugin_is_a_provider_beside_the_built_in_ones(pytester: pytest.Pytest
     )
     pytester.syspathinsert()
     args = ("-p", "my_agent", "--metaharness=my-agent:m,fake", "--strict-markers", *workers)
-    pytester.runpytest_subprocess(*args).assert_outcomes(passed=2)
-    table = (find_session(pytester.path) / "report.tsv").read_text()
+    session = run_session(pytester, *args)
+    session.result.assert_outcomes(passed=2)
+    table = (session.folder / "report.tsv").read_text()
     assert "facts/metaharness.yaml::my-agent:m\tfacts\tmy-agent:m\tmy-agent\tm\t" in table
     assert "facts/metaharness.yaml::fake\tfacts\tfake\tfake\t\t" in table
 
@@ -116,19 +116,20 @@ def test_a_plugin_is_a_provider_beside_the_built_in_ones(pytester: pytest.Pytest
 def test_a_plugin_overrides_a_built_in_provider(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, fake="[{fault: raise}]", a_txt="zero")
     pytester.makeconftest(IMPROVE)
-    pytester.runpytest_subprocess("--metaharness=fake").assert_outcomes(passed=1)
-    assert read_runs(pytester.path)["facts"]["best"] == 1.0
+    session = run_session(pytester, "--metaharness=fake")
+    session.result.assert_outcomes(passed=1)
+    assert session.run["best"] == 1.0
 
 
 def test_a_name_that_no_plugin_answers_for_is_an_error_of_the_item(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="zero")
     pytester.makeconftest("def pytest_metaharness_propose(request):\n    return None\n")
-    result = pytester.runpytest_subprocess("--metaharness=codx")
-    result.assert_outcomes(errors=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*backend 'codx': nobody answers for provider 'codx'*"])
-    result.stdout.no_fnmatch_line("*Traceback*")
-    assert read_runs(pytester.path)["facts"]["status"] == "failed"
+    session = run_session(pytester, "--metaharness=codx")
+    session.result.assert_outcomes(errors=1)
+    assert session.result.ret == pytest.ExitCode.TESTS_FAILED
+    session.result.stdout.fnmatch_lines(["*backend 'codx': nobody answers for provider 'codx'*"])
+    session.result.stdout.no_fnmatch_line("*Traceback*")
+    assert session.run["status"] == "failed"
 
 
 def test_whatever_a_provider_does_is_an_outcome(pytester: pytest.Pytester) -> None:
@@ -146,11 +147,10 @@ def test_whatever_a_provider_does_is_an_outcome(pytester: pytest.Pytester) -> No
     pytester.makeconftest(
         f"import pytest\nfrom pytest_metaharness import Proposal\ndef pytest_metaharness_propose(request):\n{steps}"
     )
-    result = pytester.runpytest_subprocess("--metaharness=mine", f"--metaharness-budget={len(bodies)}")
-    result.assert_outcomes(failed=1)
-    run = read_runs(pytester.path)["facts"]
-    assert run["outcomes"] == {"crash": len(bodies)}
-    for candidate, reason in zip(run["candidates"][1:], bodies.values(), strict=True):
+    session = run_session(pytester, "--metaharness=mine", f"--metaharness-budget={len(bodies)}")
+    session.result.assert_outcomes(failed=1)
+    assert session.run["outcomes"] == {"crash": len(bodies)}
+    for candidate, reason in zip(session.run["candidates"][1:], bodies.values(), strict=True):
         assert candidate["reason"].startswith(reason)
 
 
@@ -175,15 +175,15 @@ def pytest_metaharness_check(check, workspace):
     return 1.0
 """
     )
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
-    run = read_runs(pytester.path)["facts"]
-    short, raises, odd = run["candidates"][0]["checks"]
+    session = run_session(pytester)
+    session.result.assert_outcomes(passed=1)
+    short, raises, odd = session.candidate(0)["checks"]
     assert (short["value"], short["feedback"], short["metrics"]) == (0.5, "4 words, at most 3", {"words": 4.0})
     assert (raises["value"], raises["weight"]) == (0.0, 2.0)
     assert "not in the mood" in raises["feedback"]
     assert odd["value"] == 0.0
     assert odd["feedback"] == "the check 'odd' must give a CheckResult with a value 0 to 1, got 1.0"
-    assert run["baseline"] == 0.125
+    assert session.run["baseline"] == 0.125
 
 
 @pytest.mark.parametrize(
@@ -215,8 +215,9 @@ def pytest_metaharness_objective(target, results):
         return min(result.value for result in results.values())
 """
     )
-    pytester.runpytest_subprocess("--metaharness=mine").assert_outcomes(passed=2)
-    runs = read_runs(pytester.path)
+    session = run_session(pytester, "--metaharness=mine")
+    session.result.assert_outcomes(passed=2)
+    runs = session.runs_by_target
     assert [each["objective"] for each in runs["facts"]["candidates"]] == [0.0, 0.0, 1.0]
     assert read_outcomes(runs["facts"]) == ["baseline", "discard", "keep"]
     assert [each["objective"] for each in runs["default"]["candidates"]] == [0.75, 0.25, 1.0]
@@ -239,14 +240,14 @@ def test_an_impossible_objective_fails_the_run(pytester: pytest.Pytester, worker
         (folder / "conftest.py").write_text(
             f"def pytest_metaharness_objective(target, results):\n    return {answer}\n"
         )
-    result = pytester.runpytest_subprocess(*workers)
-    result.assert_outcomes(failed=5)
-    runs = read_runs(pytester.path)
+    session = run_session(pytester, *workers)
+    session.result.assert_outcomes(failed=5)
+    runs = session.runs_by_target
     for name, (_, message) in answers.items():
         assert (runs[name]["status"], runs[name]["reason"]) == ("failed", message)
         assert runs[name]["gate"] == {"passed": False, "failures": [message]}
-    result.stdout.fnmatch_lines_random([message for _, message in answers.values()])
-    result.stdout.no_fnmatch_line("*Traceback*")
+    session.result.stdout.fnmatch_lines_random([message for _, message in answers.values()])
+    session.result.stdout.no_fnmatch_line("*Traceback*")
 
 
 # ------------------------------------------------------------------------------------------------------ candidate
@@ -283,20 +284,20 @@ def test_an_observer_that_raises_is_a_warning(pytester: pytest.Pytester, workers
     pytester.makeconftest(
         f"{IMPROVE}\nimport pytest\ndef pytest_metaharness_candidate():\n    raise {error}('lost \\x1b[31m')\n"
     )
-    result = pytester.runpytest_subprocess("--metaharness=mine", *workers)
-    result.assert_outcomes(passed=1, warnings=3)
-    result.stdout.fnmatch_lines([r"*TargetWarning: pytest_metaharness_candidate raised *: lost \x1b[[]31m"])
-    assert read_runs(pytester.path)["facts"]["best"] == 1.0
+    session = run_session(pytester, "--metaharness=mine", *workers)
+    session.result.assert_outcomes(passed=1, warnings=3)
+    session.result.stdout.fnmatch_lines([r"*TargetWarning: pytest_metaharness_candidate raised *: lost \x1b[[]31m"])
+    assert session.run["best"] == 1.0
 
 
 def test_a_warning_that_is_an_error_costs_no_proposal(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="zero")
     pytester.makeconftest(f"{IMPROVE}\ndef pytest_metaharness_candidate():\n    raise ValueError('lost')\n")
-    result = pytester.runpytest_subprocess("--metaharness=mine", "-Werror")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*pytest_metaharness_candidate raised ValueError: lost*"])
-    run = read_runs(pytester.path)["facts"]
-    assert (run["status"], read_outcomes(run)) == ("completed", ["baseline", "keep", "keep"])
+    session = run_session(pytester, "--metaharness=mine", "-Werror")
+    session.result.assert_outcomes(failed=1)
+    session.result.stdout.fnmatch_lines(["*pytest_metaharness_candidate raised ValueError: lost*"])
+    assert session.run["status"] == "completed"
+    assert read_outcomes(session.run) == ["baseline", "keep", "keep"]
 
 
 def test_a_hook_with_an_unknown_argument_is_named(pytester: pytest.Pytester) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from front_door import Run, find_session, make_target, read_outcomes, read_report, read_runs
+from sessions import Run, find_session, make_target, read_outcomes, read_report, run_session
 
 PATIENCE_S = 30.0
 TARGET = """\
@@ -190,9 +190,9 @@ def test_a_signal_ends_a_session_with_workers(
         send(session.pid, number)
     assert session.returncode == pytest.ExitCode.INTERRUPTED
     assert not find_sleepers(marker)
-    runs = read_runs(root)
-    assert sorted(runs) == ["first", "second"]
-    for run in runs.values():
+    runs = read_report(root)["runs"]
+    assert [run["target"] for run in runs] == ["first", "second"]
+    for run in runs:
         check_interrupted(run, "interrupted")
     assert (find_session(root) / "report.tsv").exists()
 
@@ -235,9 +235,9 @@ def test_nothing_outlives_a_killed_session(
     with running(root, marker, f"--metaharness-sandbox={sandbox}", *workers, sleepers=2) as session:
         session.kill()
     wait_until_all_ended(marker)
-    session_folder = find_session(root)
-    assert not (session_folder / "report.json").exists()
-    (journal,) = session_folder.glob("first-*/journal.jsonl")
+    folder = find_session(root)
+    assert not (folder / "report.json").exists()
+    (journal,) = folder.glob("first-*/journal.jsonl")
     events = [json.loads(line) for line in journal.read_text().splitlines()]
     found = [event["candidate"] for event in events if event["event"] == "candidate"]
     assert [(candidate["id"], candidate["objective"]) for candidate in found] == [("c0000", 0.0), ("c0001", 0.5)]
@@ -256,7 +256,7 @@ def test_a_killed_worker_loses_its_run_not_what_it_found(pytester: pytest.Pytest
     wait_until_all_ended(marker)
     output = (root / "output").read_text()
     assert "crashed while running 'first/metaharness.yaml::mine'" in output
-    runs = read_runs(root)
+    runs = {run["target"]: run for run in read_report(root)["runs"]}
     assert {name: run["status"] for name, run in runs.items()} == {
         "first": "lost",
         "second": "completed",
@@ -281,22 +281,23 @@ def test_pytest_timeout_ends_a_trial_and_the_session_goes_on(
 ) -> None:
     write_case(pytester.path, marker, first=step, second="finish")
     args = ("--metaharness=mine", "--timeout=2", f"--timeout-method={method}", *workers)
-    result = pytester.runpytest_subprocess(*args)
+    session = run_session(pytester, *args)
     assert not find_sleepers(marker)
-    result.assert_outcomes(failed=1, passed=1)
-    runs = read_runs(pytester.path)
+    session.result.assert_outcomes(failed=1, passed=1)
+    first, second = session.runs
     reason = "interrupted: the limit of pytest-timeout for this item, 2 s, is over"
-    check_interrupted(runs["first"], reason)
-    assert runs["second"]["status"] == "completed"
-    result.stdout.fnmatch_lines([reason])
+    check_interrupted(first, reason)
+    assert second["status"] == "completed"
+    session.result.stdout.fnmatch_lines([reason])
 
 
 def test_other_plugins_may_be_absent(pytester: pytest.Pytester, marker: str) -> None:
     write_case(pytester.path, marker, first="finish")
     absent = ("timeout", "xdist", "cacheprovider", "junitxml", "terminal")
     args = itertools.chain.from_iterable(("-p", f"no:{plugin}") for plugin in absent)
-    assert pytester.runpytest_subprocess("--metaharness=mine", "--metaharness-sandbox=off", *args).ret == 0
-    assert read_runs(pytester.path)["first"]["best"] == 1.0
+    session = run_session(pytester, "--metaharness=mine", "--metaharness-sandbox=off", *args)
+    assert session.result.ret == pytest.ExitCode.OK
+    assert session.run["best"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -307,10 +308,10 @@ def test_a_late_provider_leaves_nothing_running(
 ) -> None:
     write_case(pytester.path, marker, first="hang", second="hang_in_python")
     options = ("--metaharness-timeout=1", "--metaharness-budget=2", f"--metaharness-sandbox={sandbox}")
-    result = pytester.runpytest_subprocess("--metaharness=mine", *options, *workers)
+    session = run_session(pytester, "--metaharness=mine", *options, *workers)
     assert not find_sleepers(marker)
-    result.assert_outcomes(passed=2)
-    for run in read_runs(pytester.path).values():
+    session.result.assert_outcomes(passed=2)
+    for run in session.runs:
         assert read_outcomes(run) == ["baseline", "keep", "timeout"]
         assert run["candidates"][2]["reason"] == "no answer within 1 s"
         assert run["candidates"][2]["duration_s"] < 8

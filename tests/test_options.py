@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
+from sessions import make_target, read_report
 
 TARGET = """\
 goal: Say yes.
 checks: {a: {contains: {path: a.txt, all: ["yes"]}}}
 """
-FAKE = """\
-proposals:
-  - files: {a.txt: "no no"}
-  - files: {a.txt: "yes"}
-"""
+FAKE = '[{files: {a.txt: "no no"}}, {files: {a.txt: "yes"}}]'
 
 
 @pytest.fixture
 def target(pytester: pytest.Pytester) -> Path:
-    folder = pytester.mkdir("small")
-    (folder / "metaharness.yaml").write_text(TARGET)
-    (folder / "fake.yaml").write_text(FAKE)
-    (folder / "baseline").mkdir()
-    (folder / "baseline" / "a.txt").write_text("no")
-    return folder
+    return make_target(pytester.path / "small", TARGET, fake=FAKE, a_txt="no")
 
 
 @pytest.mark.parametrize(
@@ -84,8 +75,7 @@ def test_an_existing_session_is_refused(pytester: pytest.Pytester, target: Path)
 
 
 def read_settings(pytester: pytest.Pytester) -> dict[str, list[object]]:
-    (file,) = pytester.path.glob(".metaharness/*/report.json")
-    (run,) = json.loads(file.read_text())["runs"]
+    (run,) = read_report(pytester.path)["runs"]
     return {name: [setting["value"], setting["from"]] for name, setting in run["settings"].items()}
 
 

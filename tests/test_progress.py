@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from front_door import make_target
+from sessions import make_target
 from terminal import Terminal
 
 from pytest_metaharness.core.model import Candidate, Run

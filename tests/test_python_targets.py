@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from doc_pages import ROOT, read_sections, write_example
-from front_door import read_junit, serial_and_xdist
-from sessions import run_session, write_files
+from sessions import read_junit, run_session, serial_and_xdist, write_files
 
 EXAMPLE = ROOT / "examples" / "ticket_router"
 HEAD = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from front_door import find_session, make_target, read_junit, read_report, read_report_file, read_runs, read_table
+from sessions import Run, make_target, read_junit, read_table, run_session
 
 from pytest_metaharness.schemas.__main__ import FOLDER, build_schemas
 
@@ -50,19 +50,19 @@ FAKE = "[{files: {a.txt: one}}, {files: {a.txt: one two}}]"
 def test_every_field_of_the_report(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="zero")
     pytester.makeconftest(PROVIDER)
-    args = ("--metaharness=mine:m-1", "--metaharness-name=first", "--junitxml=junit.xml", "facts")
-    pytester.runpytest_subprocess(*args).assert_outcomes(passed=1)
-    report = read_report(pytester.path)
+    session = run_session(pytester, "--metaharness=mine:m-1", "--junitxml=junit.xml", "facts")
+    session.result.assert_outcomes(passed=1)
+    report = session.report
     assert list(report) == ["schema", "session", "started", "duration_s", "environment", "runs"]
-    assert (report["schema"], report["session"]) == (1, "first")
+    assert (report["schema"], report["session"]) == (1, "tested")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", report["started"])
     assert {"python", "platform", "pytest", "pytest-metaharness", "sandbox"} <= set(report["environment"])
-    (run,) = report["runs"]
+    run = dict(session.run)
     candidates = run.pop("candidates")
     assert 0 < sum(candidate["duration_s"] for candidate in candidates) < run["duration_s"] < report["duration_s"]
     del run["duration_s"]
     directory = run["directory"]
-    assert directory.startswith(".metaharness/first/facts-mine-m-1-")
+    assert directory.startswith(".metaharness/tested/facts-mine-m-1-")
     weights = 1 + 0.1 + 0.2
     assert run.pop("baseline") == pytest.approx(0.3 * 0.2 / weights)
     assert run.pop("best") == pytest.approx((1 + 0.1 + 0.2 * 0.1) / weights)
@@ -97,11 +97,10 @@ def test_every_field_of_the_report(pytester: pytest.Pytester) -> None:
     assert (pytester.path / directory / "run.json").is_file()
     assert (pytester.path / directory / "best.patch").read_text().count("diff --git") == 3
     _check_candidates(candidates)
-    _check_tables(pytester.path / ".metaharness" / "first", report, candidates)
+    _check_tables(session.folder, session.run)
     (case,) = read_junit(pytester.path / "junit.xml").values()
     properties = {each.attrib["name"]: float(each.attrib["value"]) for each in case.iter("property")}
-    (full,) = read_report(pytester.path)["runs"]
-    assert properties == {f"metaharness.{name}": full[name] for name in ("baseline", "best", "gain", "cost_usd")}
+    assert properties == {f"metaharness.{name}": session.run[name] for name in ("baseline", "best", "gain", "cost_usd")}
 
 
 def _check_candidates(candidates: list[dict[str, Any]]) -> None:
@@ -139,14 +138,13 @@ def _check_candidates(candidates: list[dict[str, Any]]) -> None:
     assert candidates[0]["checks"][0]["feedback"] == "a.txt lacks 'one'"
 
 
-def _check_tables(session: Path, report: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
-    heading = (session / "report.tsv").read_text().partition("\n")[0]
+def _check_tables(folder: Path, run: Run) -> None:
+    heading = (folder / "report.tsv").read_text().partition("\n")[0]
     assert heading.replace("\t", " ") == (
         "nodeid target backend provider model trial budget status baseline best gain improved gate best_candidate "
         "proposals duration_s cost_usd tokens_input tokens_cached tokens_output changed_files reason"
     )
-    (run,) = json.loads((session / "report.json").read_text())["runs"]
-    (row,) = read_table(session / "report.tsv")
+    (row,) = read_table(folder / "report.tsv")
     for name in ("baseline", "best", "gain", "duration_s", "cost_usd", "trial", "budget", "proposals"):
         assert float(row.pop(name)) == run[name]
     assert row == {
@@ -165,13 +163,13 @@ def _check_tables(session: Path, report: dict[str, Any], candidates: list[dict[s
         "changed_files": "a.txt,b c.txt,score.txt",
         "reason": "",
     }
-    heading = (session / "ledger.tsv").read_text().partition("\n")[0]
+    heading = (folder / "ledger.tsv").read_text().partition("\n")[0]
     assert heading.replace("\t", " ") == (
         "nodeid candidate parent outcome reason objective duration_s cost_usd tokens_input tokens_output tool_calls "
         "changed_files"
     )
-    rows = read_table(session / "ledger.tsv")
-    for row, candidate in zip(rows, candidates, strict=True):
+    rows = read_table(folder / "ledger.tsv")
+    for row, candidate in zip(rows, run["candidates"], strict=True):
         for name in ("objective", "duration_s", "cost_usd", "tool_calls"):
             assert (float(row[name]) if row[name] else None) == candidate[name]
         assert (row["candidate"], row["parent"]) == (candidate["id"], candidate["parent"] or "")
@@ -189,10 +187,9 @@ def _check_tables(session: Path, report: dict[str, Any], candidates: list[dict[s
 def test_a_measured_baseline_in_the_report(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="one")
     make_target(pytester.path / "incomplete", TARGET, b_txt="")
-    result = pytester.runpytest_subprocess("--junitxml=junit.xml")
-    result.assert_outcomes(passed=1, failed=1)
-    runs = read_runs(pytester.path)
-    facts, incomplete = runs["facts"], runs["incomplete"]
+    session = run_session(pytester, "--junitxml=junit.xml")
+    session.result.assert_outcomes(passed=1, failed=1)
+    facts, incomplete = session.runs
     assert facts["nodeid"] == "facts/metaharness.yaml::baseline"
     assert facts["best"] == facts["baseline"] == pytest.approx(1.06 / 1.3)
     assert (facts["gain"], facts["improved"], facts["best_candidate"]) == (0.0, False, "c0000")
@@ -200,14 +197,16 @@ def test_a_measured_baseline_in_the_report(pytester: pytest.Pytester) -> None:
     assert (facts["budget"], facts["proposals"], facts["outcomes"], facts["patch"]) == (0, 0, {}, None)
     assert (incomplete["baseline"], incomplete["best"], incomplete["gain"]) == (None, None, None)
     assert incomplete["candidates"][0]["reason"] == "required files are missing: a.txt"
-    rows = {row["target"]: row for row in read_table(find_session(pytester.path) / "report.tsv")}
+    rows = {row["target"]: row for row in read_table(session.folder / "report.tsv")}
     assert (rows["facts"]["provider"], rows["facts"]["cost_usd"], rows["facts"]["tokens_input"]) == ("", "", "")
     assert (rows["incomplete"]["baseline"], rows["incomplete"]["gain"], rows["incomplete"]["gate"]) == (
         "",
         "",
         "failed",
     )
-    result.stdout.fnmatch_lines(["incomplete/metaharness.yaml::baseline   invalid  invalid       -        0/0     -*"])
+    session.result.stdout.fnmatch_lines(
+        ["incomplete/metaharness.yaml::baseline   invalid  invalid       -        0/0     -*"]
+    )
     case = read_junit(pytester.path / "junit.xml")["incomplete.metaharness.yaml::baseline"]
     assert {each.attrib["name"]: each.attrib["value"] for each in case.iter("property")} == {
         f"metaharness.{name}": "" for name in ("baseline", "best", "gain", "cost_usd")
@@ -235,23 +234,20 @@ def pytest_metaharness_propose(request):
     return Proposal(status="unavailable", reason=os.fsdecode(b"stray \xff"))
 """
     )
-    result = pytester.runpytest_subprocess("--metaharness=mine", "--junitxml=junit.xml", "-rA", "-v")
-    result.assert_outcomes(failed=1)
-    report = read_report(pytester.path)
-    (run,) = report["runs"]
-    assert run["outcomes"] == {"crash": 1, "discard": 1, "unavailable": 2}
-    assert run["candidates"][1]["changed_files"] == sorted(
+    session = run_session(pytester, "--metaharness=mine", "--junitxml=junit.xml", "-rA", "-v")
+    session.result.assert_outcomes(failed=1)
+    assert session.run["outcomes"] == {"crash": 1, "discard": 1, "unavailable": 2}
+    assert session.candidate(1)["changed_files"] == sorted(
         ["caf\u00e9", r"esc\x1b[31mape", r"line\nbreak", r"stray\xff", r"tab\there"]
     )
-    assert run["candidates"][0]["checks"][0]["feedback"].endswith("A\x1b[31m\tB\x00C")
-    assert run["candidates"][2]["reason"].startswith("ValueError: red")
-    session = find_session(pytester.path)
-    for file in (session / "report.tsv", session / "ledger.tsv"):
+    assert session.feedback()["one"].endswith("A\x1b[31m\tB\x00C")
+    assert session.candidate(2)["reason"].startswith("ValueError: red")
+    for file in (session.folder / "report.tsv", session.folder / "ledger.tsv"):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", file.read_bytes().decode("utf-8"))
         read_table(file)
-    reason = read_table(session / "ledger.tsv")[2]["reason"]
+    reason = read_table(session.folder / "ledger.tsv")[2]["reason"]
     assert reason == r"ValueError: red \x1b[31m\r\n\tand \x00 \x9b and \u202e"
-    for printed in (*result.outlines, *result.errlines):
+    for printed in (*session.result.outlines, *session.result.errlines):
         assert not re.search(r"[\x00-\x1f\x7f-\x9f\u202e]", printed)
     (case,) = read_junit(pytester.path / "junit.xml").values()
     (failure,) = case.iter("failure")
@@ -264,10 +260,10 @@ def test_workers_give_the_same_report(pytester: pytest.Pytester) -> None:
         make_target(pytester.path / name, TARGET, fake=FAKE, a_txt=name)
     (pytester.path / "conftest.py").write_text(PROVIDER)
     (pytester.path / "pytest.ini").write_text("[pytest]\naddopts = --metaharness=mine,fake:m --metaharness-trials=2\n")
-    pytester.runpytest_subprocess("--metaharness-name=serial").assert_outcomes(passed=8)
-    pytester.runpytest_subprocess("--metaharness-name=spread", "-n4").assert_outcomes(passed=8)
-    sessions = [pytester.path / ".metaharness" / name for name in ("serial", "spread")]
-    reports = [read_report_file(session / "report.json") for session in sessions]
+    sessions = [run_session(pytester, name="serial"), run_session(pytester, "-n4", name="spread")]
+    for session in sessions:
+        session.result.assert_outcomes(passed=8)
+    reports = [session.report for session in sessions]
     backends = ("fake:m-t1", "fake:m-t2", "mine-t1", "mine-t2")
     assert [run["nodeid"] for run in reports[0]["runs"]] == [
         f"{name}/metaharness.yaml::{backend}" for name in ("one", "two") for backend in backends
@@ -281,7 +277,7 @@ def test_workers_give_the_same_report(pytester: pytest.Pytester) -> None:
         assert report["session"] in report["runs"][0]["directory"]
     assert without_times(reports[0]) == without_times(reports[1])
     for table in ("report.tsv", "ledger.tsv"):
-        first, second = (read_table(session / table) for session in sessions)
+        first, second = (read_table(session.folder / table) for session in sessions)
         assert [{**row, "duration_s": ""} for row in first] == [{**row, "duration_s": ""} for row in second]
 
 

@@ -158,7 +158,7 @@ def test_the_candidate_comes_before_the_same_package_in_editable_form(pytester: 
     result = pytester.run(
         python, "-m", "pytest", "--metaharness-name=tested", "--metaharness-sandbox=off", "metaharness.yaml"
     )
-    session = Session(result, pytester.path / ".metaharness" / "tested")
+    session = Session(result=result, folder=pytester.path / ".metaharness" / "tested")
     assert session.feedback() == {"unit": ""}
     assert session.values() == {"unit": 1}
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from sessions import read_outcomes, run_session, serial_and_xdist, write_files
 
 TARGET = """\
 goal: Write down the five facts.
@@ -22,28 +21,20 @@ checks:
 
 @pytest.fixture
 def target(pytester: pytest.Pytester) -> Path:
-    folder = pytester.mkdir("facts")
-    (folder / "metaharness.yaml").write_text(TARGET)
-    (folder / "baseline" / "scripts").mkdir(parents=True)
-    (folder / "baseline" / "FACTS.md").write_text("zero\n")
-    (folder / "baseline" / "other.txt").write_text("not yours\n")
-    (folder / "baseline" / "scripts" / "run.sh").write_text("exit 1\n")
-    return folder
+    return write_files(
+        pytester.mkdir("facts"),
+        {
+            "metaharness.yaml": TARGET,
+            "baseline/FACTS.md": "zero\n",
+            "baseline/other.txt": "not yours\n",
+            "baseline/scripts/run.sh": "exit 1\n",
+        },
+    )
 
 
-def read_report(pytester: pytest.Pytester) -> dict[str, Any]:
-    (file,) = pytester.path.glob(".metaharness/*/report.json")
-    report: dict[str, Any] = json.loads(file.read_text())
-    return report
-
-
-def outcomes(run: dict[str, Any]) -> list[str]:
-    return [candidate["outcome"] for candidate in run["candidates"]]
-
-
-@pytest.mark.parametrize("args", [(), ("-n2",)], ids=["serial", "xdist"])
+@serial_and_xdist
 def test_every_misbehaviour_has_its_outcome_and_the_search_goes_on(
-    pytester: pytest.Pytester, target: Path, args: tuple[str, ...]
+    pytester: pytest.Pytester, target: Path, workers: tuple[str, ...]
 ) -> None:
     (target / "conftest.py").write_text(
         """
@@ -85,10 +76,10 @@ def pytest_metaharness_propose(request):
     return given if given is not None else Proposal(status="completed")
 """
     )
-    result = pytester.runpytest_subprocess("--metaharness=mine", "--metaharness-timeout=1", *args, "facts")
-    result.assert_outcomes(passed=1)
-    (run,) = read_report(pytester)["runs"]
-    assert outcomes(run) == [
+    session = run_session(pytester, "--metaharness=mine", "--metaharness-timeout=1", *workers, "facts")
+    session.result.assert_outcomes(passed=1)
+    run = session.run
+    assert read_outcomes(run) == [
         "baseline",
         "keep",
         "no-change",

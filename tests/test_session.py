@@ -7,7 +7,7 @@ import re
 import shutil
 
 import pytest
-from front_door import find_session, make_target, read_report, read_table, serial_and_xdist
+from sessions import find_session, make_target, read_table, run_session, serial_and_xdist
 
 TARGET = """\
 goal: Write the facts.
@@ -26,9 +26,9 @@ def test_a_run_on_a_machine_without_a_common_disk_is_reported(
 ) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="one")
     pytester.makeconftest("import shutil\ndef pytest_runtest_teardown():\n    shutil.rmtree('.metaharness')\n")
-    pytester.runpytest_subprocess(*workers).assert_outcomes(passed=1)
-    report = read_report(pytester.path)
-    assert [run["best"] for run in report["runs"]] == [pytest.approx(1.06 / 1.3)]
+    session = run_session(pytester, *workers)
+    session.result.assert_outcomes(passed=1)
+    assert session.run["best"] == pytest.approx(1.06 / 1.3)
 
 
 @serial_and_xdist
@@ -36,16 +36,15 @@ def test_copies_of_the_report(pytester: pytest.Pytester, workers: tuple[str, ...
     make_target(pytester.path / "facts", TARGET, a_txt="one")
     (pytester.path / "file").write_text("no folder")
     copies = ("new/folder/copy.json", "copy.tsv", "file/below.json", "last.json")
-    result = pytester.runpytest_subprocess(*(f"--metaharness-report={path}" for path in copies), *workers)
-    result.assert_outcomes(passed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*file/below.json could not be written: *"])
-    session = find_session(pytester.path)
-    document, table = (session / "report.json").read_bytes(), (session / "report.tsv").read_bytes()
+    session = run_session(pytester, *(f"--metaharness-report={path}" for path in copies), *workers)
+    session.result.assert_outcomes(passed=1)
+    assert session.result.ret == pytest.ExitCode.TESTS_FAILED
+    session.result.stdout.fnmatch_lines(["*file/below.json could not be written: *"])
+    document, table = (session.folder / "report.json").read_bytes(), (session.folder / "report.tsv").read_bytes()
     assert (pytester.path / "new" / "folder" / "copy.json").read_bytes() == document
     assert (pytester.path / "last.json").read_bytes() == document
     assert (pytester.path / "copy.tsv").read_bytes() == table
-    assert json.loads((session / "session.json").read_text())["status"] == "completed"
+    assert json.loads((session.folder / "session.json").read_text())["status"] == "completed"
 
 
 HOOK = "import pytest\ndef pytest_metaharness_report(config, report):\n    "
@@ -64,13 +63,12 @@ HOOK = "import pytest\ndef pytest_metaharness_report(config, report):\n    "
 def test_an_unusable_change_of_the_report_is_refused(pytester: pytest.Pytester, change: str, message: str) -> None:
     make_target(pytester.path / "facts", TARGET, a_txt="one")
     pytester.makeconftest(HOOK + change + "\n")
-    result = pytester.runpytest_subprocess("--metaharness-report=copy.json")
-    result.assert_outcomes(passed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines([f"pytest_metaharness_report: {message}; its changes are lost"])
-    report = read_report(pytester.path)
-    assert "python" in report["environment"]
-    assert json.loads((pytester.path / "copy.json").read_text()) == report
+    session = run_session(pytester, "--metaharness-report=copy.json")
+    session.result.assert_outcomes(passed=1)
+    assert session.result.ret == pytest.ExitCode.TESTS_FAILED
+    session.result.stdout.fnmatch_lines([f"pytest_metaharness_report: {message}; its changes are lost"])
+    assert "python" in session.report["environment"]
+    assert json.loads((pytester.path / "copy.json").read_text()) == session.report
 
 
 @serial_and_xdist
@@ -81,11 +79,11 @@ def test_the_report_can_be_changed_once_in_the_controller(pytester: pytest.Pytes
         "    with open('calls', 'a') as calls:\n        calls.write(f'{hasattr(config, \"workerinput\")} ')\n"
     )
     (pytester.path / "facts" / "conftest.py").write_text(HOOK + "raise AssertionError('not the root conftest')\n")
-    assert pytester.runpytest_subprocess("--metaharness-report=copy.tsv", *workers).ret == pytest.ExitCode.OK
+    session = run_session(pytester, "--metaharness-report=copy.tsv", *workers)
+    assert session.result.ret == pytest.ExitCode.OK
     assert (pytester.path / "calls").read_text() == "False "
-    report = read_report(pytester.path)
-    assert report["environment"]["team"] == ["platform"]
-    assert report["runs"][0]["reason"] == "changed\there"
+    assert session.report["environment"]["team"] == ["platform"]
+    assert session.run["reason"] == "changed\there"
     assert read_table(pytester.path / "copy.tsv")[0]["reason"] == r"changed\there"
 
 
@@ -114,8 +112,8 @@ def test_without_a_request_a_passed_run_has_one_line(pytester: pytest.Pytester) 
     assert heading.split() == ["trial", "baseline", "best", "gain", "proposals", "cost", "time", "gate"]
     assert re.fullmatch(r"facts/metaharness.yaml::fake +0\.046 +0\.892 +\+0\.846 +2/2 +- +\d+\.\ds +passed", line)
     assert blank == ""
-    session = find_session(pytester.path).relative_to(pytester.path)
-    assert files == f"report: {session}/report.json (also report.tsv, ledger.tsv)"
+    folder = find_session(pytester.path).relative_to(pytester.path)
+    assert files == f"report: {folder}/report.json (also report.tsv, ledger.tsv)"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +165,7 @@ def test_the_store_of_sessions_explains_itself(pytester: pytest.Pytester) -> Non
     assert (directory / ".gitignore").read_text() == "*\n"
     assert (directory / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
     assert (directory / "README.md").exists()
-    session = json.loads((find_session(pytester.path) / "session.json").read_text())
+    folder = find_session(pytester.path)
+    session = json.loads((folder / "session.json").read_text())
     assert (session["schema"], session["status"]) == (1, "completed")
-    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", find_session(pytester.path).name)
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", folder.name)

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from ..core.model import Backend, Proposal, Target
     from ..core.proposals import ProposalRequest
-    from ..core.records import Record
+    from ..core.targets.records import Record
 
 PROVIDERS = ("codex", "fake")
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import BackendError
 from ..core.model import Backend, Proposal
-from ..core.records import Field, Record
-from ..core.sandbox import program_roots
-from ..core.schema import Choice, Flag
+from ..core.processes.sandbox import program_roots
+from ..core.targets.records import Field, Record
+from ..core.targets.schema import Choice, Flag
 from .codex_events import Transcript
 from .events import cut_line, find_refusal
 from .logins import Login, LoginBusyError, lend_login
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..core.model import ProposalStatus, Target
-    from ..core.process import Completed
+    from ..core.processes.process import Completed
     from ..core.proposals import ProposalRequest
 
 SANDBOXES = ("read-only", "workspace-write", "danger-full-access")

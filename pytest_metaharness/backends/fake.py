@@ -12,10 +12,10 @@ from typing import Any
 from ..core.errors import BackendError, TargetError
 from ..core.model import Backend, Proposal, Target
 from ..core.proposals import ProposalRequest
-from ..core.records import AtLeastOne, Field, ListOf, MappingOf, Record
-from ..core.schema import Choice, Problems, Text
-from ..core.target_schema import FILE
-from ..core.yamltree import SyntaxProblem, read_tree
+from ..core.targets.fields import FILE
+from ..core.targets.records import AtLeastOne, Field, ListOf, MappingOf, Record
+from ..core.targets.schema import Choice, Problems, Text
+from ..core.targets.yamltree import SyntaxProblem, read_tree
 
 FILE_NAME = "fake.yaml"
 

@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkout import temporary_folder
+from .folders import temporary_folder
 from .gate import format_objective
 from .model import Candidate, Check, CheckRecord, Target
-from .process import ProgramError, host_environment, run
-from .snapshot import BRIEF_FOLDER, CHUNK, Snapshot
+from .processes.process import ProgramError, host_environment, run
+from .store.snapshot import BRIEF_FOLDER, CHUNK, Snapshot
 
 BEST, LAST = 5, 5
 """How many of the best and of the last candidates the history shows in full."""

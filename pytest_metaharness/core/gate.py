@@ -6,10 +6,13 @@ from .model import ANSWERED, TOLERANCE, Candidate, Gate, Run, Verdict
 
 
 def judge_trial(run: Run, gate: Gate) -> Verdict:
-    """Give the verdict on a finished *run*; ``best`` and ``gain`` count only where a search took place."""
+    """Give the verdict on a finished *run*; all but ``baseline`` count only where a search took place.
+
+    None takes place where nothing is left to gain: a baseline of 1.0 needs no proposal.
+    """
     if run.status != "completed":
         return Verdict(passed=False, failures=(run.reason or run.status,))
-    searched = run.budget > 0
+    searched = run.budget > 0 and not is_perfect(run.candidates[0])
     failures = [*_judge_baseline(run, searched=searched), *_judge_backend(run)]
     failures += _compare("baseline", run.baseline_objective, gate.baseline)
     if searched:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from .alarm import Alarm, Expired, alarm
 from .errors import BackendError, SandboxError, StoreError
 from .model import Backend, Candidate, Proposal, Target
-from .process import Completed, host_environment, run, tracking
+from .processes.alarm import Alarm, Expired, alarm
+from .processes.process import Completed, host_environment, run, tracking
+from .processes.sandbox import Sandbox
 from .redaction import SECRET_LENGTH, Redactor
-from .sandbox import Sandbox
 
 MESSAGE = 10_000
 """Characters taken from what a backend raised or gave; shortened further once its secrets are blotted out."""

@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from .streams import Captured
+    from .processes.streams import Captured
 
 BLOT = "***"
 SHORTEST = 6

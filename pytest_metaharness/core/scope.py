@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .model import Target
 from .redaction import Redactor
-from .snapshot import CHUNK, Scan, find_links_out, match_scope, open_regular, show_path
+from .store.snapshot import CHUNK, Scan, find_links_out, match_scope, open_regular, show_path
 
 SHOWN = 5
 """Paths that a reason lists before it only counts."""

@@ -12,14 +12,13 @@ from typing import Protocol
 
 import msgspec
 
-from .alarm import Alarm
 from .brief import PROMPT, write_brief, write_history
-from .checkout import Checkout, temporary_folder
-from .checks import Measured, is_share
+from .checks.evaluation import Laboratory, as_results, evaluate, find_required_misses, weigh
+from .checks.kinds import Measured, is_share
+from .checks.reuse import Evaluations
 from .errors import MetaharnessError
-from .evaluation import Laboratory, as_results, evaluate, find_required_misses, weigh
+from .folders import temporary_folder
 from .gate import judge_trial
-from .gitbaseline import describe_baseline, normalize_folder, take_revision
 from .model import (
     Backend,
     Candidate,
@@ -35,14 +34,16 @@ from .model import (
     Setting,
     Target,
 )
+from .processes.alarm import Alarm
+from .processes.sandbox import Sandbox
 from .proposals import ProposalRequest, propose
 from .redaction import Redactor
-from .reuse import Evaluations
 from .runfolder import PATCH_FILE, RunFolder, summarize
-from .sandbox import Sandbox
 from .scope import find_missing, find_scope_violation, find_secret
 from .search import judge, search
-from .snapshot import (
+from .store.checkout import Checkout
+from .store.gitbaseline import describe_baseline, normalize_folder, take_revision
+from .store.snapshot import (
     Scan,
     Snapshot,
     WorkspaceError,
@@ -53,7 +54,7 @@ from .snapshot import (
     set_bounds,
     show_path,
 )
-from .store import Store
+from .store.store import Store
 
 LONGEST_REASON = 500
 """Characters of what a backend says that are kept."""
@@ -238,21 +239,21 @@ class _Trial:
 
     def _take_in_revision(self, name: str) -> Scan:
         """Store the files that git tracks around the target."""
-        baseline, is_transient = self.target.baseline, self.is_transient
+        baseline = self.target.baseline
         assert isinstance(baseline, GitBaseline)
         taken = take_revision(
             self.target,
             baseline,
             store=self.store,
             ref=f"{self.name}/{name}",
-            is_transient=is_transient,
+            is_transient=self.is_transient,
             redactor=self.redactor,
             session_store=self.place.session.parent,
         )
         setting = Setting(value=taken.commit, origin=describe_baseline(baseline))
         self.run = msgspec.structs.replace(self.run, settings={**self.run.settings, "baseline": setting})
         self.folder.log("baseline", commit=taken.commit)
-        self.is_transient = lambda path, is_folder: path in taken.excluded or is_transient(path, is_folder)
+        self.is_transient = taken.is_transient
         self.unseen += (taken.git_folder,)  # it has the sealed files too
         for warning in taken.warnings:
             self.hooks.warn(f"{self.target.name}: {warning}")

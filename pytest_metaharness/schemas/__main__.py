@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.runfolder import write_atomically
-from ..core.target_schema import target_json_schema
+from ..core.targets.fields import target_json_schema
 from ..registry import get_schemas
 from ..reports import build_schema
 

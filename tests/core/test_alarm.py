@@ -9,9 +9,9 @@ from types import FrameType
 
 import pytest
 
-from pytest_metaharness.core import alarm as alarm_module
-from pytest_metaharness.core.alarm import Alarm, Expired, alarm
-from pytest_metaharness.core.interrupts import postponed_interrupts
+from pytest_metaharness.core.processes import alarm as alarm_module
+from pytest_metaharness.core.processes.alarm import Alarm, Expired, alarm
+from pytest_metaharness.core.processes.interrupts import postponed_interrupts
 
 
 class Outer(BaseException):

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from pytest_metaharness.core.backend_tables import is_reserved, read_backends
 from pytest_metaharness.core.errors import TargetError
 from pytest_metaharness.core.model import Backend
-from pytest_metaharness.core.records import Field, Record
-from pytest_metaharness.core.schema import Choice
+from pytest_metaharness.core.targets.backend_tables import is_reserved, read_backends
+from pytest_metaharness.core.targets.records import Field, Record
+from pytest_metaharness.core.targets.schema import Choice
 
 PROVIDERS = {
     "codex": Record(fields={"sandbox": Field(Choice(words=("read-only", "workspace-write")), "Codex's own jail")}),

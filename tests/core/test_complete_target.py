@@ -12,10 +12,10 @@ import yaml
 
 from pytest_metaharness.core.errors import TargetError
 from pytest_metaharness.core.model import Backend, Check, CheckResult, Contains, Gate, GitBaseline, Limits, Target
-from pytest_metaharness.core.python_targets import complete_target
-from pytest_metaharness.core.records import Field, Record
-from pytest_metaharness.core.schema import Choice
-from pytest_metaharness.core.targets import load_target
+from pytest_metaharness.core.targets.complete import complete_target
+from pytest_metaharness.core.targets.load import load_target
+from pytest_metaharness.core.targets.records import Field, Record
+from pytest_metaharness.core.targets.schema import Choice
 
 PROVIDERS = {"codex": Record(fields={"sandbox": Field(Choice(words=("read-only", "full")), "Its own jail")})}
 SHOWN = "test_desk.py::test_desk"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from pytest_metaharness.core.process import Completed, ProgramError, host_environment, run, start_tool
-from pytest_metaharness.core.sandbox import Jail, choose_sandbox
+from pytest_metaharness.core.processes.process import Completed, ProgramError, host_environment, run, start_tool
+from pytest_metaharness.core.processes.sandbox import Jail, choose_sandbox
 
 Start = Callable[..., Completed]
 

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_metaharness.core.alarm import Expired, alarm
-from pytest_metaharness.core.process import Completed, host_environment, run, tracking
-from pytest_metaharness.core.sandbox import Jail, choose_sandbox
+from pytest_metaharness.core.processes.alarm import Expired, alarm
+from pytest_metaharness.core.processes.process import Completed, host_environment, run, tracking
+from pytest_metaharness.core.processes.sandbox import Jail, choose_sandbox
 
 Start = Callable[..., Completed]
 
@@ -37,8 +37,8 @@ os.execvp(*(("sleep", ["sleep", sys.argv[1]]) if sys.argv[2] == "stay" else ("tr
 RUNNER = """
 import sys
 from pathlib import Path
-from pytest_metaharness.core.process import run, host_environment
-from pytest_metaharness.core.sandbox import Jail
+from pytest_metaharness.core.processes.process import run, host_environment
+from pytest_metaharness.core.processes.sandbox import Jail
 
 folder = Path(sys.argv[1])
 jail = Jail(writable=(folder,)) if sys.argv[2] == "jail" else None

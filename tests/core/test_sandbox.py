@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pytest_metaharness.core import sandbox as sandbox_module
 from pytest_metaharness.core.errors import SandboxError
-from pytest_metaharness.core.process import Completed, ProgramError, host_environment, run
-from pytest_metaharness.core.sandbox import Jail, Sandbox, choose_sandbox, program_roots
+from pytest_metaharness.core.processes import sandbox as sandbox_module
+from pytest_metaharness.core.processes.process import Completed, ProgramError, host_environment, run
+from pytest_metaharness.core.processes.sandbox import Jail, Sandbox, choose_sandbox, program_roots
 
 Enter = Callable[..., Completed]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_metaharness.core.snapshot import (
+from pytest_metaharness.core.store.snapshot import (
     Entry,
     diff_snapshots,
     find_links_out,

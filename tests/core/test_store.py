@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_metaharness.core.checkout import Checkout, remove, temporary_folder
 from pytest_metaharness.core.errors import StoreError
-from pytest_metaharness.core.snapshot import Snapshot, match_transient, scan_folder
-from pytest_metaharness.core.store import Store
+from pytest_metaharness.core.folders import remove, temporary_folder
+from pytest_metaharness.core.store.checkout import Checkout
+from pytest_metaharness.core.store.snapshot import Snapshot, match_transient, scan_folder
+from pytest_metaharness.core.store.store import Store
 
 Tree = dict[bytes, tuple[str, bytes]]  # path -> (file, program or link; content)
 

@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 import yaml
 
-from pytest_metaharness.core.records import Field, Record
-from pytest_metaharness.core.schema import Choice, Flag
-from pytest_metaharness.core.target_schema import target_json_schema
+from pytest_metaharness.core.targets.fields import target_json_schema
+from pytest_metaharness.core.targets.records import Field, Record
+from pytest_metaharness.core.targets.schema import Choice, Flag
 
 PROVIDERS = {
     "codex": Record(

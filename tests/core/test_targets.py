@@ -11,16 +11,16 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_metaharness.core import yamltree
 from pytest_metaharness.core.errors import TargetError
 from pytest_metaharness.core.model import Backend, Check, Contains, Gate, Target
-from pytest_metaharness.core.records import Field, Record
-from pytest_metaharness.core.schema import Choice, Flag
-from pytest_metaharness.core.targets import (
+from pytest_metaharness.core.targets import yamltree
+from pytest_metaharness.core.targets.load import (
     is_target_file,
     load_target,
     target_name,
 )
+from pytest_metaharness.core.targets.records import Field, Record
+from pytest_metaharness.core.targets.schema import Choice, Flag
 
 PROVIDERS = {
     "codex": Record(

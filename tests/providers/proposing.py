@@ -16,14 +16,14 @@ import psutil
 
 from pytest_metaharness.backends import get_provider
 from pytest_metaharness.core.model import Backend, Candidate, Proposal, Target
+from pytest_metaharness.core.processes.sandbox import choose_sandbox
 from pytest_metaharness.core.proposals import ProposalRequest, propose
 from pytest_metaharness.core.redaction import Redactor
-from pytest_metaharness.core.sandbox import choose_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_metaharness.core.alarm import Alarm
+    from pytest_metaharness.core.processes.alarm import Alarm
 
 SandboxMode = Literal["auto", "off"]
 

@@ -11,7 +11,7 @@ import pytest
 from pytest_metaharness.backends.codex import judge
 from pytest_metaharness.backends.codex_events import Transcript
 from pytest_metaharness.core.model import Backend, Proposal, Tokens
-from pytest_metaharness.core.process import Captured, Completed
+from pytest_metaharness.core.processes.process import Captured, Completed
 
 STREAMS = Path(__file__).parent / "streams"
 

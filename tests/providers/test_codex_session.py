@@ -25,16 +25,23 @@ from .proposing import find_processes
 
 pytestmark = pytest.mark.agents
 
-BENCHMARK = Path(__file__).parents[2] / "examples" / "python_fixture_benchmark"
-SOLUTION: Mapping[str, str] = yaml.safe_load((BENCHMARK / "fake.yaml").read_text())["proposals"][0]["files"]
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SPY = "env; cat /proc/$PPID/environ; tr '\\0' '\\n' < /proc/$PPID/environ | grep CODEX_API_KEY"
 
 
-def write_patch() -> str:
+def read_solution(benchmark: str) -> Mapping[str, str]:
+    """Give the files that make *benchmark* perfect."""
+    solution: Mapping[str, str] = yaml.safe_load((EXAMPLES / benchmark / "fake.yaml").read_text())["proposals"][0][
+        "files"
+    ]
+    return solution
+
+
+def write_patch(benchmark: str) -> str:
     """Give the solution in codex's own format."""
     lines = ["*** Begin Patch"]
-    for path, content in SOLUTION.items():
-        old = BENCHMARK / "baseline" / path
+    for path, content in read_solution(benchmark).items():
+        old = EXAMPLES / benchmark / "baseline" / path
         if old.exists():
             lines += [f"*** Update File: {path}", "@@", *(f"-{line}" for line in old.read_text().splitlines())]
         else:
@@ -43,14 +50,18 @@ def write_patch() -> str:
     return "\n".join([*lines, "*** End Patch", ""])
 
 
-def write_commands() -> str:
+def write_commands(benchmark: str) -> str:
     """Give the solution as a shell script."""
-    return "\n".join(f"cat > {path} <<'END_OF_FILE'\n{content}END_OF_FILE" for path, content in SOLUTION.items())
+    files = read_solution(benchmark).items()
+    return "\n".join(f"cat > {path} <<'END_OF_FILE'\n{content}END_OF_FILE" for path, content in files)
 
 
+FIXTURE, CLI = "python_fixture_benchmark", "python_cli_benchmark"
 SCRIPTS = {
-    "patch": [patch(write_patch()), DONE],
-    "shell": [shell(write_commands()), DONE],
+    "patch": [patch(write_patch(FIXTURE)), DONE],
+    "shell": [shell(write_commands(FIXTURE)), DONE],
+    "patch-cli": [patch(write_patch(CLI)), DONE],
+    "shell-cli": [shell(write_commands(CLI)), DONE],
     "silent": [Step(hang=True, text="Let me think")],
     "stuck": [shell("sleep 47110815"), DONE],
     "refused": [Step(status=401, message="bad key")],
@@ -80,11 +91,12 @@ class Project:
         prefix: Sequence[str] = (sys.executable,),
         env: Mapping[str, str] | None = None,
         key: str | None = KEY,
+        benchmark: str = FIXTURE,
     ) -> tuple[subprocess.CompletedProcess[str], dict[str, dict[str, Any]]]:
         """Run pytest there; gives what it printed and the runs of its report, by backend."""
         environ = {**(env or os.environ), **({"CODEX_API_KEY": key} if key else {})}
         done = subprocess.run(
-            [*prefix, "-m", "pytest", "-p", "no:cacheprovider", "--metaharness-name=s", "benchmark", *args],
+            [*prefix, "-m", "pytest", "-p", "no:cacheprovider", "--metaharness-name=s", benchmark, *args],
             cwd=self.folder,
             env=environ,
             capture_output=True,
@@ -101,7 +113,8 @@ class Project:
 def project(codex: Path) -> Iterator[Project]:
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="metaharness-") as name:
         folder = Path(name)
-        shutil.copytree(BENCHMARK, folder / "benchmark")
+        for benchmark in (FIXTURE, CLI):
+            shutil.copytree(EXAMPLES / benchmark, folder / benchmark)
         yield Project(folder, codex)
         deadline = time.monotonic() + 5
         while left := find_processes(folder):
@@ -109,24 +122,29 @@ def project(codex: Path) -> Iterator[Project]:
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("user", ["same-user", "plain-user"])
-def test_codex_makes_the_benchmark_perfect(project: Project, sandbox_mode: str, user: str) -> None:
+@pytest.mark.parametrize(
+    ("benchmark", "baseline", "user"),
+    [(FIXTURE, 0.05, "same-user"), (FIXTURE, 0.05, "plain-user"), (CLI, 0.5 / 11, "same-user")],
+)
+def test_codex_makes_the_benchmark_perfect(
+    project: Project, sandbox_mode: str, benchmark: str, baseline: float, user: str
+) -> None:
+    backends = ["patch", "shell"] if benchmark == FIXTURE else ["patch-cli", "shell-cli"]
     with ModelServer(SCRIPTS) as server:
         project.configure(server)
         prefix, env = become_plain_user(project.folder) if user == "plain-user" else ((sys.executable,), os.environ)
-        done, runs = project.run(
-            "--metaharness=patch,shell", f"--metaharness-sandbox={sandbox_mode}", "-n2", prefix=prefix, env=env
-        )
+        options = (f"--metaharness={','.join(backends)}", f"--metaharness-sandbox={sandbox_mode}", "-n2")
+        done, runs = project.run(*options, prefix=prefix, env=env, benchmark=benchmark)
     assert done.returncode == 0, done.stdout + done.stderr
     for run in runs.values():
         assert [candidate["outcome"] for candidate in run["candidates"]] == ["baseline", "keep"]
-        assert (run["baseline"], run["best"]) == (0.05, 1.0)
+        assert (run["baseline"], run["best"]) == (pytest.approx(baseline), 1.0)
         assert run["tokens"] == {"input": 200, "cached": 40, "output": 20}
         assert run["candidates"][1]["tool_calls"] == 1
-        assert run["changed_files"] == sorted(SOLUTION)
+        assert run["changed_files"] == sorted(read_solution(benchmark))
         assert (run["provider"], run["model"]) == ("codex", "gpt-5.5")
         assert f"{done.stdout}{done.stderr}".count(KEY) == 0
-    assert sorted(runs) == ["patch", "shell"]
+    assert sorted(runs) == backends
 
 
 def test_what_hangs_is_ended_in_time(project: Project, sandbox_mode: str) -> None:

@@ -94,13 +94,13 @@ def succeeds_with(name: str, right: str, now: str, note: Path) -> bool:
 shutil.rmtree(Path(__file__).parent)  # in this checkout only: what is measured shall not read how
 script = sys.argv[1]
 bugs = BUGS[script]
-changes = [(name, right, wrong, True) for name, right, wrong in bugs]
-changes += [(name, right, right, False) for name, right, _ in {name: bug for bug in bugs for name in bug[:1]}.values()]
+harmless = {name: (name, right, right) for name, right, _ in bugs}  # one for each module
+changes = [*bugs, *harmless.values()]
 noticed = 0
 with tempfile.TemporaryDirectory() as folder:
-    for name, right, now, is_bug in random.sample(changes, len(changes)):
+    for name, right, now in random.sample(changes, len(changes)):
         succeeds = succeeds_with(name, right, now, Path(folder, secrets.token_hex(8)))
-        if not is_bug and not succeeds:
+        if now == right and not succeeds:
             report(0, f"{script}.sh fails although {name}.py still works")
-        noticed += is_bug and not succeeds
+        noticed += now != right and not succeeds
 report(noticed / len(bugs), f"{script}.sh noticed {noticed} of {len(bugs)} bugs that were put into the package")

@@ -1,7 +1,7 @@
 """Does scripts/test.sh run every unit test in tests/ with the interpreter of .venv?
 
 Tests are planted that note who runs them, under names that are new each time; test.sh has to fail when one of them
-does.
+fails.
 """
 
 from __future__ import annotations

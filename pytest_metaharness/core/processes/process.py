@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ..errors import MetaharnessError
 from . import guardian
-from .errors import MetaharnessError
 from .interrupts import Interrupts, postponed_interrupts
 from .processtree import PATIENCE_S, ProgramError, Tree, start_tree
 from .streams import Captured, Streams

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
 import os
-import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..folders import remove
 from .snapshot import Snapshot
 from .store import Store
 
@@ -154,32 +153,3 @@ def _wait_for_tick(newest: int) -> None:
         limit = time.monotonic() + 0.1
         while time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) <= newest and time.monotonic() < limit:
             time.sleep(0.001)
-
-
-def remove(path: Path) -> None:
-    """Remove what is at *path*, a whole folder too, also where permissions forbid it to its owner."""
-    try:
-        if not stat.S_ISDIR(path.lstat().st_mode):
-            path.unlink()
-            return
-    except FileNotFoundError:
-        return
-    try:
-        shutil.rmtree(path)
-    except PermissionError:
-        path.chmod(0o700)
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                if not (inner := Path(folder, name)).is_symlink():
-                    inner.chmod(0o700)
-        shutil.rmtree(path)
-
-
-@contextlib.contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Give a private folder (mode 700) in the temporary folder; it is removed at the end, whatever became of it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"metaharness-{prefix}-")).resolve()
-    try:
-        yield folder
-    finally:
-        remove(folder)

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from .snapshot import Snapshot
-from .store import Store
+from ..store.snapshot import Snapshot
+from ..store.store import Store
 
 _UNITTEST = "TestCase"
 

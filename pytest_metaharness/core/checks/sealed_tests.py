@@ -20,16 +20,17 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from .checkout import Checkout, temporary_folder
-from .errors import MetaharnessError
-from .model import CheckResult
-from .process import Completed
-from .redaction import Redactor
+from ..errors import MetaharnessError
+from ..folders import temporary_folder
+from ..model import CheckResult
+from ..processes.process import Completed
+from ..redaction import Redactor
+from ..store.checkout import Checkout
+from ..store.snapshot import Snapshot, show_path
+from ..store.store import Store
 from .sealed_functions import Rules, find_functions
-from .snapshot import Snapshot, show_path
-from .store import Store
 
-RUNNER = Path(__file__).parent.parent / "sealed_report.py"
+RUNNER = Path(__file__).parents[2] / "sealed_report.py"
 """The program that runs pytest. It lies above this layer, since it imports pytest; nobody imports it."""
 
 _FOREIGN = {

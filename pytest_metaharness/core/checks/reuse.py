@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from .model import Check, CheckRecord
-from .runfolder import write_atomically
-from .snapshot import Snapshot
+from ..model import Check, CheckRecord
+from ..runfolder import write_atomically
+from ..store.snapshot import Snapshot
 
 Records = tuple[CheckRecord, ...]
 

@@ -16,8 +16,8 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import pathspec
 
-from .errors import MetaharnessError
-from .model import Limits
+from ..errors import MetaharnessError
+from ..model import Limits
 
 Mode = Literal["100644", "100755", "120000"]
 

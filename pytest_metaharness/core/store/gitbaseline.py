@@ -1,7 +1,7 @@
 """A baseline that is what git tracks: the files of the repository around a target, as one commit has them.
 
 What rules the measurement is no part of it, although it may be tracked: target files, sealed folders, canned answers,
-the session store.
+the session store. What its own ``.gitignore`` files ignore is transient: a candidate's do not count.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import MetaharnessError
-from .model import GitBaseline, Target
-from .redaction import Redactor
+from ..errors import MetaharnessError
+from ..model import GitBaseline, Target
+from ..redaction import Redactor
+from ..targets.load import MAX_BYTES, is_target_file
+from ..targets.yamltree import Pairs, Scalar, SyntaxProblem, read_tree
+from .ignored import match_ignored
 from .repository import LINK, SUBMODULE, Item, Repository, RepositoryError, find_faulty_path
 from .snapshot import Entry, Mode, Scan, open_regular, show_path
 from .store import Store
-from .targets import MAX_BYTES, is_target_file
-from .yamltree import Pairs, Scalar, SyntaxProblem, read_tree
 
 POINTER_STARTS = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 POINTER_BYTES = 1024
@@ -29,6 +30,10 @@ POINTER_BYTES = 1024
 CANNED_ANSWERS = "fake.yaml"
 """Beside a target: what the provider ``fake`` answers, which would give the solution away."""
 
+IGNORES = ".gitignore"
+WILD = frozenset("*?[\\")
+"""What makes a pattern more than a name."""
+
 SHOWN = 5
 """Paths that a warning lists before it only counts."""
 
@@ -36,13 +41,13 @@ SHOWN = 5
 class Revision(NamedTuple):
     """A baseline from git: the id of its commit, and its files.
 
-    *excluded* are paths that no candidate has, whatever a backend puts there; *git_folder* has the objects of the
-    repository, sealed files among them. *warnings* are sentences for the user.
+    *is_transient* tests (path, is folder) for what no candidate has, whatever a backend puts there; *git_folder* has
+    the objects of the repository, sealed files among them. *warnings* are sentences for the user.
     """
 
     commit: str
     scan: Scan
-    excluded: frozenset[str]
+    is_transient: Callable[[str, bool], bool]
     git_folder: Path
     warnings: tuple[str, ...]
 
@@ -87,6 +92,7 @@ def take_revision(
             kept, left_out = _sort_out(items, excluded, is_transient)
             sizes = repository.measure({item.id for item in kept})
             links, pointers = _look_into(kept, sizes, repository, target, redactor)
+            is_ignored = _read_ignored(kept, repository, commit, folder)
             store.take_blobs(sizes.keys(), repository.pack)
     except RepositoryError as error:
         message = f"the baseline of {target.name} ({describe_baseline(baseline)}): {error}"
@@ -100,7 +106,13 @@ def take_revision(
         warnings.append(f"submodules are no part of the baseline: {_list(submodules)}")
     if pointers:
         warnings.append(f"git-lfs pointers stand for their files in the baseline: {_list(pointers)}")
-    return Revision(commit, scan, excluded, repository.git_folder, tuple(warnings))
+    if futile := _find_futile(target, is_ignored):
+        warnings.append(f"ignored by a .gitignore file, so no candidate can have it: {_list(futile)}")
+
+    def is_left_out(path: str, is_folder: bool) -> bool:
+        return path in excluded or is_transient(path, is_folder) or is_ignored(path, is_folder)
+
+    return Revision(commit, scan, is_left_out, repository.git_folder, tuple(warnings))
 
 
 def describe_baseline(baseline: GitBaseline) -> str:
@@ -196,6 +208,32 @@ def _sort_out(
         else:
             kept.append(item)
     return kept, sorted(left_out)
+
+
+def _read_ignored(
+    kept: Iterable[Item], repository: Repository, commit: str, folder: str
+) -> Callable[[str, bool], bool]:
+    """Give a test of (path, is folder) for what the ``.gitignore`` files in the baseline and around it ignore."""
+    parts = [] if folder == "." else folder.split("/")
+    around = [posixpath.join(*parts[:depth], IGNORES) for depth in range(len(parts))]
+    items = [(item.path, item) for item in repository.list_named(commit, around)]
+    items += [(posixpath.join(folder, item.path), item) for item in kept]
+    blobs = {
+        posixpath.normpath(posixpath.dirname(path)): item.id
+        for path, item in items
+        if posixpath.basename(path) == IGNORES and item.kind == "blob" and item.mode != LINK  # links: as git does
+    }
+    repository.measure(set(blobs.values()))  # says what to do where one is missing
+    contents = {blob: b"".join(content) for blob, content in repository.stream(sorted(set(blobs.values())))}
+    files = {place: contents[blob] for place, blob in blobs.items()}
+    return match_ignored(files, (item.path for item in kept), below=folder)
+
+
+def _find_futile(target: Target, is_ignored: Callable[[str, bool], bool]) -> list[str]:
+    """Name what the target counts on by name, and no candidate can have."""
+    named = dict.fromkeys((*target.required, *(target.editable or ())))
+    plain = (path for path in named if not WILD.intersection(path))
+    return [path for path in plain if is_ignored(posixpath.normpath(path), path.endswith("/"))]
 
 
 # ------------------------------------------------------------------------------------------------ what is taken in

@@ -12,15 +12,15 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from .alarm import Expired, alarm
-from .errors import MetaharnessError
-from .model import Check, CheckResult, Contains
-from .process import Completed, host_environment, run, tracking
-from .redaction import SECRET_LENGTH, Redactor
-from .sandbox import Sandbox
+from ..errors import MetaharnessError
+from ..model import Check, CheckResult, Contains
+from ..processes.alarm import Expired, alarm
+from ..processes.process import Completed, host_environment, run, tracking
+from ..processes.sandbox import Sandbox
+from ..redaction import SECRET_LENGTH, Redactor
+from ..store.snapshot import Entry, Snapshot
+from ..store.store import Store
 from .sealed_tests import run_sealed_tests
-from .snapshot import Entry, Snapshot
-from .store import Store
 
 FEEDBACK_CHARACTERS = 2000
 """Characters of a program's output that its feedback keeps, from the end."""

@@ -12,9 +12,9 @@ import posixpath
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import MetaharnessError
+from ..errors import MetaharnessError
+from ..processes.process import start_tool
 from .git import BlobReader, find_git
-from .process import start_tool
 from .snapshot import CHUNK, show_path
 
 if TYPE_CHECKING:
@@ -129,6 +129,10 @@ class Repository:
     def list_folder(self, commit: str, folder: str) -> list[Item]:
         """List what is directly in *folder*; nothing when there is no such folder."""
         return self._list_tree(commit, *(("--", f"{folder}/") if folder != "." else ()))
+
+    def list_named(self, commit: str, paths: Sequence[str]) -> list[Item]:
+        """List those of *paths* that are there, links not followed."""
+        return self._list_tree(commit, "--", *paths) if paths else []
 
     def measure(self, blobs: Collection[str]) -> dict[str, int]:
         """Give the size in bytes of each of *blobs*.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .errors import MetaharnessError, SandboxError
+from ..errors import MetaharnessError, SandboxError
 from .process import host_environment, run
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from .model import Backend, Check, Contains, Gate, GitBaseline, Limits, Run, Target
+from ..model import Backend, Check, Contains, Gate, GitBaseline, Limits, Run, Target
+from .fields import CHECK, CHECK_ID, FOLDER, FolderOrGit, target_schema
+from .load import make_target
 from .records import ExactlyOne, Field, MappingOf, Record
 from .schema import Problems, Schema, Text
-from .target_schema import CHECK, CHECK_ID, FOLDER, FolderOrGit, target_schema
-from .targets import make_target
 from .yamltree import Faulty, Node, Pairs, cut, plain_tree
 
 _OF_THE_TEST = {

@@ -31,6 +31,7 @@ DEAD = frozenset({"", "Z", "X", "x"})
 
 IS_LINUX = sys.platform == "linux"
 _SET_PDEATHSIG = 1  # <linux/prctl.h>
+_SET_DUMPABLE = 4
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37
 
@@ -260,6 +261,8 @@ def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) 
         ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
 
     tree = _Guarded(status, _read_environment())
+    if IS_LINUX:  # so that the program cannot reach into our pipes through /proc (root can)
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
     try:
         os.chdir(folder)
     except OSError as error:

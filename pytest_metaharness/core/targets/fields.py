@@ -7,8 +7,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..model import GitBaseline
 from .backend_tables import SECONDS, VARIABLE, BackendTable, backend_tables
-from .model import GitBaseline
 from .records import Anything, AtLeastOne, ExactlyOne, Field, ListOf, MappingOf, OnlyWith, Record
 from .schema import INVALID, Choice, Flag, Number, Problems, Schema, Text
 from .yamltree import Node, Pairs, cut

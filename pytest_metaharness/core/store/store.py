@@ -17,9 +17,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from .errors import StoreError
+from ..errors import StoreError
+from ..processes.process import start_tool
 from .git import BlobReader, find_git
-from .process import start_tool
 from .snapshot import CHUNK, Entry, Snapshot, diff_snapshots, open_regular, show_path
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Store:
         changed = diff_snapshots(old, snapshot)
         with self._lock():
             known = self._known({snapshot[path].blob for path in changed if path in snapshot})
-            arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now")
+            arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now", "--depth=0")
             with self._feeding(*arguments, purpose="store a candidate") as stream:
                 _write_commit(
                     stream,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import IO, TYPE_CHECKING
 
-from .errors import MetaharnessError, StoreError
+from ..errors import MetaharnessError, StoreError
 from .snapshot import CHUNK
 
 if TYPE_CHECKING:

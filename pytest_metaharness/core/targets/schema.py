@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .errors import TargetError
+from ..errors import TargetError
 from .yamltree import Faulty, Node, Pairs, Scalar, cut, escape, show
 
 if TYPE_CHECKING:

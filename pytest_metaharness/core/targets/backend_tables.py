@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .model import Backend
+from ..model import Backend
 from .records import Anything, Field, ListOf, MappingOf, Record, join
 from .schema import INVALID, Choice, Number, Problems, Schema, Text
 from .yamltree import Node, Pairs, Scalar, plain_tree

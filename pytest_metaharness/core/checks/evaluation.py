@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from .checkout import Checkout, remove, temporary_folder
-from .checks import AskHook, Bench, Measured, measure
-from .model import Check, CheckRecord, CheckResult, Target
-from .redaction import Redactor
+from ..folders import remove, temporary_folder
+from ..model import Check, CheckRecord, CheckResult, Target
+from ..processes.sandbox import Sandbox
+from ..redaction import Redactor
+from ..store.checkout import Checkout
+from ..store.snapshot import Snapshot, overlay
+from ..store.store import Store
+from .kinds import AskHook, Bench, Measured, measure
 from .reuse import Evaluations
-from .sandbox import Sandbox
-from .snapshot import Snapshot, overlay
-from .store import Store
 
 
 class Laboratory(msgspec.Struct, frozen=True, kw_only=True):

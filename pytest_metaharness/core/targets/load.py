@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .model import Check, Contains, Gate, Limits, Target
+from ..model import Check, Contains, Gate, Limits, Target
+from .fields import target_schema
 from .schema import INVALID, Problems, find_nearest
-from .target_schema import target_schema
 from .yamltree import Node, Pairs, Scalar, SyntaxProblem, cut, read_tree
 
 if TYPE_CHECKING:

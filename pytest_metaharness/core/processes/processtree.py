@@ -6,6 +6,7 @@ A jail is a process namespace of its own: when its first process dies, the kerne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ..errors import MetaharnessError, SandboxError
 from . import guardian
-from .errors import MetaharnessError, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +78,8 @@ class Tree(ABC):
         data = os.read(self.status, 4096)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._learn(msgspec.json.decode(line))
+            with contextlib.suppress(msgspec.DecodeError):  # from a program of root's that got hold of the pipe
+                self._learn(msgspec.json.decode(line, type=dict[str, Any]))
         self.is_over = not data
 
     def end(self) -> None:

@@ -1,0 +1,3 @@
+"""Reading targets: from YAML or Python to a checked ``Target``, with every problem told at once."""
+
+from __future__ import annotations
