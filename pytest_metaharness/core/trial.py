@@ -194,7 +194,11 @@ class _Trial:
         """Measure the baseline, then search."""
         self.store, self.name = store, name
         sealed = self.target.sealed_folder
-        self.sealed: Snapshot = self._take_in("sealed", sealed, "the sealed folder").snapshot if sealed else {}
+        self.sealed: Snapshot = {}
+        if sealed:
+            taken = self._take_in("sealed", sealed, "the sealed folder")
+            self.sealed = taken.snapshot
+            self._warn_of_left_out("sealed folder", taken)
         folder = self.target.baseline_folder
         self.baseline = self._take_in("c0000", folder, "the baseline") if folder else self._take_in_revision("c0000")
         self.best = self.latest = self.baseline
@@ -204,11 +208,7 @@ class _Trial:
         except WorkspaceError as error:
             message = f"the baseline of {self.target.name}: {error}"
             raise WorkspaceError(message) from error
-        if left_out := self.baseline.left_out:
-            self.hooks.warn(
-                f"{self.target.name}: left out of the baseline, being transient or no regular file: "
-                f"{', '.join(map(show_path, left_out[:5]))}{' and more' if len(left_out) > 5 else ''}"
-            )
+        self._warn_of_left_out("baseline", self.baseline)
         start = time.monotonic()
         reason = find_missing(self.target, self.baseline) or ""
         checks = () if reason else self._measure("c0000", self.baseline.snapshot)
@@ -236,6 +236,13 @@ class _Trial:
             raise MetaharnessError(message)
         self.store.commit(f"{self.name}/{name}", scan.snapshot, source=folder, message=f"{what} of {self.target.name}")
         return scan
+
+    def _warn_of_left_out(self, what: str, scan: Scan) -> None:
+        if left_out := scan.left_out:
+            self.hooks.warn(
+                f"{self.target.name}: left out of the {what}, being transient or no regular file: "
+                f"{', '.join(map(show_path, left_out[:5]))}{' and more' if len(left_out) > 5 else ''}"
+            )
 
     def _take_in_revision(self, name: str) -> Scan:
         """Store the files that git tracks around the target."""

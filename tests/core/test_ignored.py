@@ -129,7 +129,9 @@ LISTED = st.tuples(
 )
 PIECES = [*"ab*?/!#^- \t\r\u00e9", "//", "**", "/**", "**/", "*.b", "a*", "[ab]", "[a-b]", "[b"]
 ESCAPES = ["\\\\", "\\ ", "\\!", "\\#", "\\*", "\\?", "\\a"]
-LINES = st.lists(st.sampled_from([*PIECES, *ESCAPES]), min_size=1, max_size=5).map("".join) | LISTED.map("".join)
+LINES = (
+    st.lists(st.sampled_from([*PIECES, *ESCAPES]), min_size=1, max_size=5).map("".join) | LISTED.map("".join)
+).filter(lambda line: all("**" not in part or part == "**" for part in line.lstrip("!").split("/")))
 IGNORES = st.lists(LINES, min_size=1, max_size=5).map(lambda lines: "\n".join(lines).encode())
 
 

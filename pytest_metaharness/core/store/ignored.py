@@ -69,7 +69,7 @@ def read_patterns(content: bytes) -> pathspec.GitIgnoreSpec:
     """Read a ``.gitignore`` file; as for git, a pattern that is malformed matches nothing.
 
     An escaped slash and bracket expressions with a class (``[[:alpha:]]``), an escape or a slash match nothing here; in
-    git they may. A bracket expression that is negated may match a slash.
+    git they may. A bracket expression that is negated may match a slash, and in git ``a**/b`` may match more.
     """
     text = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
     patterns = (_end_pattern(line.removesuffix("\r")) for line in text.split("\n"))
