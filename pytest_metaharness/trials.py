@@ -18,12 +18,13 @@ from .core.checks.kinds import UnknownCheckError
 from .core.errors import BackendError, GateFailure, MetaharnessError, TargetError
 from .core.gate import judge_trial
 from .core.model import Backend, Candidate, Check, CheckResult, Run, Setting, Target, Verdict
+from .core.plan import Place, Plan, name_trial
 from .core.processes.alarm import alarm
 from .core.processes.sandbox import choose_sandbox
 from .core.proposals import ProposalRequest
 from .core.redaction import SECRET_LENGTH, Redactor, environment_secrets
 from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_json
-from .core.trial import Place, Plan, name_trial, run_trial
+from .core.trial import run_trial
 from .options import Options, read_sandbox_mode
 from .plugin import RECORD, add_hooks, get_options, get_session_name, is_worker
 from .registry import check_ready, resolve_backend
