@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -171,16 +170,14 @@ def test_a_tracked_file_is_never_ignored_nor_a_folder_around_it() -> None:
     assert is_ignored("b\udcff", False)
 
 
-def test_many_files_below_many_ignore_files_cost_little() -> None:
+def test_many_files_below_many_ignore_files() -> None:
     patterns = b"".join(b"*.x%d\n/out%d/**/*.o\nbuild-%d/\n" % (number, number, number) for number in range(50))
     ignores = {".": patterns, **{f"d{number}": b"*.tmp\n!keep.tmp\nbuild/\n" for number in range(500)}}
-    start = time.perf_counter()
     is_ignored = match_ignored(ignores, [])
     ignored = sum(is_ignored(f"d{number % 500}/sub/file-{number}.py", False) for number in range(10_000))
     assert ignored == 0
     assert is_ignored("d7/sub/a.tmp", False)
     assert not is_ignored("d7/sub/keep.tmp", False)
-    assert time.perf_counter() - start < 2
 
 
 def test_deep_folders_are_no_trouble() -> None:
