@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import platform
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from .folders import temporary_folder
 from .gate import format_objective
 from .model import Candidate, Check, CheckRecord, Target
-from .processes.process import ProgramError, host_environment, run
+from .processes.process import host_environment, run
 from .store.snapshot import BRIEF_FOLDER, CHUNK, Snapshot
 
 BEST, LAST = 5, 5
@@ -156,15 +157,15 @@ def describe_environment() -> tuple[str, ...]:
     with temporary_folder("probe") as folder:
         (folder / "home").mkdir()
         environment = host_environment(folder / "home", folder)
-        for tool in TOOLS:
-            program = shutil.which(tool, path=environment["PATH"])
-            if program is None:
-                lines.append(f"{tool}: not found")
-                continue
-            try:
-                answer = run((program, "--version"), cwd=folder, env=environment, timeout=10, merge_stderr=True)
-            except ProgramError:
-                lines.append(f"{tool}: cannot be started")
-            else:
-                lines.append(f"{tool}: {_first_line(answer.stdout.text()) or 'version unknown'}")
+        found = {tool: shutil.which(tool, path=environment["PATH"]) for tool in TOOLS}
+        asking = [
+            f"{{ {shlex.quote(program)} --version >{tool} 2>&1; test $? -lt 126 || echo cannot be started >{tool}; }} &"
+            for tool, program in found.items()
+            if program
+        ]
+        run(("sh", "-c", f"{' '.join(asking)} wait"), cwd=folder, env=environment, timeout=10)
+        for tool, program in found.items():
+            answer = (folder / tool).read_text(errors="replace") if (folder / tool).exists() else ""
+            unknown = "version unknown" if program else "not found"
+            lines.append(f"{tool}: {_first_line(answer) or unknown}")
     return tuple(lines)

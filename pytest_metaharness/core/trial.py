@@ -34,7 +34,6 @@ from .redaction import Redactor
 from .runfolder import PATCH_FILE, RunFolder, summarize
 from .scope import find_missing, find_scope_violation, find_secret
 from .search import judge, search
-from .store.checkout import Checkout
 from .store.gitbaseline import describe_baseline, normalize_folder, take_revision
 from .store.snapshot import (
     Scan,
@@ -48,6 +47,7 @@ from .store.snapshot import (
     show_path,
 )
 from .store.store import Store
+from .worktrees import STATE, WORKSPACE, WorkTrees
 
 LONGEST_REASON = 500
 """Characters of what a backend says that are kept."""
@@ -87,8 +87,8 @@ def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor,
         return ended
 
     try:
-        with Store(place.session / "store.git") as store:
-            trial.execute(store, name)
+        with Store(place.session / "store.git") as store, temporary_folder("trial") as work:
+            trial.execute(store, WorkTrees(work, store), name)
     except BaseException as error:
         text = redactor.text(str(error) or type(error).__name__)
         with contextlib.suppress(OSError):  # what ended the trial matters more; its journal tells how far it got
@@ -133,9 +133,9 @@ class _Trial:
         git = next((folder / ".git" for folder in self.target.file.parents if (folder / ".git").exists()), None)
         self.unseen = tuple(path for path in (sealed, git) if path)  # a repository has what is sealed in its history
 
-    def execute(self, store: Store, name: str) -> None:
+    def execute(self, store: Store, trees: WorkTrees, name: str) -> None:
         """Measure the baseline, then search."""
-        self.store, self.name = store, name
+        self.store, self.trees, self.name = store, trees, name
         sealed = self.target.sealed_folder
         self.sealed: Snapshot = {}
         if sealed:
@@ -214,9 +214,9 @@ class _Trial:
     def _attempt(self, candidate: str, parent: Candidate) -> Candidate:
         start = time.monotonic()
         logs = self.folder.open_candidate(candidate)
-        with temporary_folder("proposal") as folder:
+        with self.trees.lend_workspace(candidate, self.best.snapshot) as folder:
             proposal = self._propose(candidate, parent, folder, logs)
-            taken = self._take_files(candidate, parent, folder / "workspace", proposal, logs)
+            taken = self._take_files(candidate, parent, folder / WORKSPACE, proposal, logs)
         outcome, reason = taken.outcome, taken.reason
         checks: tuple[CheckRecord, ...] = ()
         objective: float | None = None
@@ -242,9 +242,7 @@ class _Trial:
         )
 
     def _propose(self, candidate: str, parent: Candidate, folder: Path, logs: Path) -> Proposal:
-        workspace, state = folder / "workspace", folder / "state"
-        state.mkdir(mode=0o700)
-        Checkout(workspace, self.best.snapshot, self.store).restore()
+        workspace = folder / WORKSPACE
         brief = write_brief(workspace, target=self.target, parent=parent, sealed=self.sealed)
         write_history(
             workspace, target=self.target, candidates=self.candidates, run=self.folder.path, sealed=self.sealed
@@ -264,7 +262,7 @@ class _Trial:
                 backend=backend,
                 timeout=self.plan.timeout,
                 log_dir=logs,
-                state=state,
+                state=folder / STATE,
                 _sandbox=self.sandbox,
                 _hidden=(*self.place.hidden, *self.unseen),
                 _readable=self.place.readable,
@@ -290,7 +288,9 @@ class _Trial:
         """Read what the workspace holds now, and store it unless it carries a secret."""
         before = self.best
         try:
-            after = scan_folder(workspace, is_transient=self.is_transient, bounds=self.bounds)
+            after = scan_folder(
+                workspace, is_transient=self.is_transient, bounds=self.bounds, recall=self.trees.workspace.recall
+            )
         except WorkspaceError as error:
             return _Taken(before, "invalid", self.redactor.text(str(error)))
         changed = diff_snapshots(before.snapshot, after.snapshot)
@@ -317,6 +317,8 @@ class _Trial:
         laboratory = Laboratory(
             target=self.target,
             sealed=self.sealed,
+            checkout=self.trees.checkout,
+            private=self.trees.private,
             store=self.store,
             sandbox=self.sandbox,
             hidden=(*self.place.hidden, *self.unseen),

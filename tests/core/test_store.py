@@ -34,6 +34,13 @@ def scan(folder: Path) -> Snapshot:
     return scan_folder(folder, is_transient=match_transient()).snapshot
 
 
+def check_out(folder: Path, snapshot: Snapshot, store: Store) -> Checkout:
+    checkout = Checkout(folder, store)
+    checkout.turn_to(snapshot)
+    checkout.restore()
+    return checkout
+
+
 def git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "--git-dir", str(folder), *arguments], capture_output=True, text=True, check=True)
     return done.stdout
@@ -69,7 +76,7 @@ def test_awkward_files_survive_the_round_trip(tmp_path: Path, store: Store) -> N
     snapshot = scan(tmp_path / "in")
     assert len(snapshot) == len(AWKWARD)
     store.commit("x/c0000", snapshot, source=tmp_path / "in", message="baseline")
-    Checkout(tmp_path / "out", snapshot, store).restore()
+    check_out(tmp_path / "out", snapshot, store)
     assert scan(tmp_path / "out") == snapshot
     assert (tmp_path / "out" / "crlf.txt").read_bytes() == b"a\r\nb\rc\n\x00"
     assert git(store.folder, "fsck", "--no-dangling") == ""
@@ -126,7 +133,7 @@ def test_any_tree_survives_commit_checkout_and_patch(old: Tree, new: Tree) -> No
         before, after = scan(folder / "old"), scan(folder / "new")
         store.commit("t/c0000", before, source=folder / "old", message="old")
         store.commit("t/c0001", after, source=folder / "new", message="new", parent=("t/c0000", before))
-        Checkout(folder / "out", after, store).restore()
+        check_out(folder / "out", after, store)
         assert scan(folder / "out") == after
         patch = io.BytesIO()
         store.write_patch("t/c0000", "t/c0001", patch)
@@ -148,7 +155,7 @@ def test_a_checkout_is_put_back_whatever_was_done_to_it(tmp_path: Path, store: S
     snapshot = scan(tmp_path / "in")
     store.commit("x/c0000", snapshot, source=tmp_path / "in", message="baseline")
     out = tmp_path / "out"
-    checkout = Checkout(out, snapshot, store)
+    checkout = check_out(out, snapshot, store)
     checkout.restore()
 
     def swap_content_keeping_size_and_time() -> None:

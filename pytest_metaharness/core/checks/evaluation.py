@@ -7,11 +7,10 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from ..folders import remove, temporary_folder
+from ..folders import remove
 from ..model import Check, CheckRecord, CheckResult, Target
 from ..processes.sandbox import Sandbox
 from ..redaction import Redactor
@@ -23,10 +22,15 @@ from .reuse import Evaluations
 
 
 class Laboratory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the evaluations of one trial have in common; *sealed* is laid over every checkout."""
+    """What the evaluations of one trial have in common: *sealed* is laid over every snapshot in *checkout*.
+
+    *private* is where the home and temporary folder of each check are made.
+    """
 
     target: Target
     sealed: Snapshot
+    checkout: Checkout
+    private: Path
     store: Store
     sandbox: Sandbox
     hidden: tuple[Path, ...]
@@ -48,11 +52,11 @@ def evaluate(
     on_start: Callable[[Check], None],
     on_end: Callable[[Check, Measured], None],
 ) -> tuple[CheckRecord, ...]:
-    """Run every check on *snapshot*, in declared order, in one fresh checkout that is removed afterwards.
+    """Run every check on *snapshot*, in declared order, in a checkout that holds nothing else at first.
 
     Before each check every file of the snapshot and every sealed file is as in the store, and no process of an
-    earlier check is alive; files that earlier checks made remain. ``fresh`` checks come last, each with a checkout of
-    its own. What share a checkout is measured together or, where the session knows the result, not at all.
+    earlier check is alive; files that earlier checks made remain. ``fresh`` checks come last, each with the checkout to
+    itself. What shares it is measured together or, where the session knows the result, not at all.
     """
     shared = tuple(check for check in laboratory.target.checks if not check.fresh)
     groups = [shared] if shared else []
@@ -60,10 +64,10 @@ def evaluate(
 
     def measure_group(group: Sequence[Check]) -> tuple[CheckRecord, ...]:
         records: list[CheckRecord] = []
-        with _open_room(snapshot, laboratory) as room:
+        with _lay_out(snapshot, laboratory) as bench:
             for check in group:
                 on_start(check)
-                measured = _repeat(check, room)
+                measured = _repeat(check, bench, laboratory.checkout)
                 on_end(check, measured)
                 records.append(_record(check, measured))
         return tuple(records)
@@ -81,22 +85,16 @@ def evaluate(
     return tuple(known[check.id] for check in laboratory.target.checks)
 
 
-class _Room(NamedTuple):
-    """A checkout on disk, and the bench that measures it."""
-
-    checkout: Checkout
-    bench: Bench
-
-
 @contextlib.contextmanager
-def _open_room(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[_Room]:
-    with temporary_folder("evaluation") as folder:
-        checkout = Checkout(folder / "checkout", overlay(snapshot, laboratory.sealed), laboratory.store)
-        bench = Bench(
+def _lay_out(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[Bench]:
+    """Turn the checkout to *snapshot* under the sealed files; of these and of what checks made nothing stays."""
+    laboratory.checkout.turn_to(overlay(snapshot, laboratory.sealed))
+    try:
+        yield Bench(
             snapshot=snapshot,
             sealed=laboratory.sealed,
-            checkout=checkout.folder,
-            private=folder / "private",
+            checkout=laboratory.checkout.folder,
+            private=laboratory.private,
             store=laboratory.store,
             sandbox=laboratory.sandbox,
             hidden=laboratory.hidden,
@@ -104,16 +102,19 @@ def _open_room(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[_Room]:
             redactor=laboratory.redactor,
             ask_hook=laboratory.ask_hook,
         )
-        yield _Room(checkout, bench)
+    finally:
+        remove(laboratory.private)
+        own = {path: entry for path, entry in snapshot.items() if path not in laboratory.sealed}
+        laboratory.checkout.turn_to(own)
 
 
-def _repeat(check: Check, room: _Room) -> Measured:
+def _repeat(check: Check, bench: Bench, checkout: Checkout) -> Measured:
     """Measure as often as *check* asks for; the value is the mean, the feedback that of the worst."""
     measured: list[Measured] = []
     for _ in range(check.repeat):
-        _make_private(room.bench.private)
-        room.checkout.restore()
-        measured.append(measure(check, room.bench))
+        _make_private(bench.private)
+        checkout.restore()
+        measured.append(measure(check, bench))
     worst = min(measured, key=lambda one: one.result.value)
     value = math.fsum(one.result.value for one in measured) / len(measured)
     return Measured(

@@ -78,7 +78,8 @@ def run_sealed_tests(
     packages = _find_pytest()
     with temporary_folder("sealed") as folder:
         root = folder / "sealed"
-        place = Checkout(root, sealed, store)
+        place = Checkout(root, store)
+        place.turn_to(sealed)
         place.restore()
         (folder / "pytest.ini").touch()  # ends the search for an ini file, where the author has none
         runner = folder / "report.py"

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -75,12 +75,8 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
 
     def _mount(self, cwd: Path, path: str) -> list[str]:
         """Give the mounts, outer ones first, then the links that lead to what is visible."""
-        entries = [Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/")]
-        needed = [*_interpreter_roots(), *(root for entry in entries for root in _folder_roots(entry.resolve()))]
-        if self.network:
-            needed.append(_RESOLV_CONF)
-        mounts: dict[Path, _Kind] = dict.fromkeys(_resolve(needed), "read")
-        mounts |= dict.fromkeys(_emptied_places(), "empty")
+        around = _survey(path, os.environ.get("HOME", ""), self.network)
+        mounts: dict[Path, _Kind] = dict(around.mounts)
         mounts |= dict.fromkeys(_resolve(self.readable), "read")
         mounts |= dict.fromkeys(_resolve(self.hidden), "empty")
         mounts |= dict.fromkeys((folder.resolve() for folder in self.writable), "write")
@@ -88,18 +84,18 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
         visible: dict[Path, _Kind] = {Path("/"): "read", Path("/dev"): "empty", Path("/proc"): "empty"}
         for place in sorted(mounts):
             kind = mounts[place]
-            around = _find_around(place, visible)
+            outside = _find_around(place, visible)
             if kind == "write":
                 arguments += ["--bind", str(place), str(place)]
-            elif kind == "read" and around == "empty":
+            elif kind == "read" and outside == "empty":
                 arguments += ["--ro-bind", str(place), str(place)]
-            elif kind == "empty" and around != "empty":
+            elif kind == "empty" and outside != "empty":
                 arguments += ["--tmpfs", str(place)] if place.is_dir() else ["--ro-bind", os.devnull, str(place)]
             else:
                 continue
             visible[place] = kind
-        ways = (Path(sys.executable), cwd, *entries, *needed, *self.readable, *self.writable)
-        for link, target in sorted({link for way in ways for link in _find_links(way)}):
+        own = {link for way in (cwd, *self.readable, *self.writable) for link in _find_links(way)}
+        for link, target in sorted(around.links | own):
             if _find_around(link, visible) == "empty":
                 arguments += ["--symlink", target, str(link)]
         return arguments
@@ -158,6 +154,26 @@ def _resolve(places: Iterable[Path]) -> Iterator[Path]:
     return (place for place in (each.resolve() for each in places) if os.access(place, os.F_OK))
 
 
+class _Surroundings(NamedTuple):
+    """What every jail has: *mounts*, and the links on the ways to what is shown in them, with their targets."""
+
+    mounts: Mapping[Path, _Kind]
+    links: frozenset[tuple[Path, str]]
+
+
+@functools.lru_cache
+def _survey(path: str, home: str, network: bool) -> _Surroundings:
+    """Find what programs need that are found on *path*; looked up once, since it takes longer than starting a jail."""
+    entries = [Path(entry) for entry in path.split(os.pathsep) if entry.startswith("/")]
+    needed = [*_interpreter_roots(), *(root for entry in entries for root in _folder_roots(entry.resolve()))]
+    if network:
+        needed.append(_RESOLV_CONF)
+    mounts: dict[Path, _Kind] = dict.fromkeys(_resolve(needed), "read")
+    mounts |= dict.fromkeys(_emptied_places(home), "empty")
+    ways = (Path(sys.executable), *entries, *needed)
+    return _Surroundings(mounts, frozenset(link for way in ways for link in _find_links(way)))
+
+
 def _find_around(place: Path, visible: Mapping[Path, _Kind]) -> _Kind:
     """Tell how the surroundings of *place* are mounted so far."""
     return next(visible[parent] for parent in (place, *place.parents) if parent in visible)
@@ -185,9 +201,9 @@ def _try_jail() -> str | None:
     return None
 
 
-def _emptied_places() -> tuple[Path, ...]:
+def _emptied_places(home: str) -> tuple[Path, ...]:
     """Find the places that may hold other people's, or the user's own, secrets and sockets."""
-    homes = [os.environ.get("HOME", "")]
+    homes = [home]
     try:
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:  # a user without an entry, as containers have
@@ -198,7 +214,7 @@ def _emptied_places() -> tuple[Path, ...]:
 
 def _is_private(folder: Path) -> bool:
     """Tell whether *folder* as a whole would bring back more than one installation."""
-    return any(place.is_relative_to(folder) for place in _emptied_places())
+    return any(place.is_relative_to(folder) for place in _emptied_places(os.environ.get("HOME", "")))
 
 
 def _find_kernel_settings() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -10,9 +11,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ..folders import remove
-from .snapshot import Snapshot
+from .snapshot import Entry, Snapshot
 from .store import Store
 
 PERMISSIONS = {"100644": 0o644, "100755": 0o755}
@@ -20,63 +22,157 @@ PERMISSIONS = {"100644": 0o644, "100755": 0o755}
 Signature = tuple[int, ...]
 
 
-class Checkout:
-    """The folder *folder*, which holds *snapshot* after :meth:`restore`.
+class _Written(NamedTuple):
+    """What was written at a path, and the signature of the file then."""
 
-    What other programs made there beside the snapshot's files stays. A file counts as untouched while its inode, mode,
-    size and times are those it was written with: the change time cannot be set back by the file's owner. Where the file
-    system does not stamp every write, the content must be the same too.
+    entry: Entry
+    signature: Signature
+
+
+class _Folder(NamedTuple):
+    """What distinguishes a folder that we made from any other, and from itself after its attributes were changed."""
+
+    device: int
+    inode: int
+    mode: int
+    owner: int
+    group: int
+    attributes: tuple[tuple[str, bytes], ...]
+
+
+class Checkout:
+    """The folder *folder*, which holds one snapshot after the other: :meth:`turn_to` a snapshot, then :meth:`restore`.
+
+    Only what differs is written. A file counts as untouched while its inode, mode, size and times are those it was
+    written with: the change time cannot be set back by the file's owner. Where the file system does not stamp every
+    write, the content must be the same too.
     """
 
-    def __init__(self, folder: Path, snapshot: Snapshot, store: Store) -> None:
-        self.folder = folder
-        self._snapshot = snapshot
+    def __init__(self, folder: Path, store: Store) -> None:
         self._store = store
-        self._folders = sorted({parent for path in snapshot for parent in _folders_of(path)} | {""})
-        self._signatures: dict[str, Signature] = {}
+        self._place = str(folder)
+        self._snapshot: Snapshot = {}
+        self._folders: tuple[str, ...] = ()
+        self._written: dict[str, _Written] = {}
+        self._made: dict[str, _Folder] = {}
+        self._stamps: bool | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return Path(self._place)
+
+    def move(self, folder: Path) -> None:
+        """Have it at *folder*, on the same file system, from now on."""
+        if self._made:
+            os.rename(self._place, folder)
+        self._place = str(folder)
+
+    def turn_to(self, snapshot: Snapshot) -> None:
+        """Have *snapshot* here from the next :meth:`restore` on, and remove at once what is no part of it.
+
+        A folder whose attributes were changed goes with all that is in it.
+        """
+        folders = {parent for path in snapshot for parent in _folders_of(path)} | {""}
+        kept: dict[str, _Folder] = {}
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            place = self._locate(folder)
+            made = self._made.get(folder)
+            if made is None or made != _read_folder(place):
+                remove(Path(place))
+                continue
+            kept[folder] = made
+            with os.scandir(place) as items:
+                for item in list(items):
+                    path = f"{folder}/{item.name}" if folder else item.name
+                    if path in folders and item.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                    elif path not in snapshot or item.is_dir(follow_symlinks=False):
+                        remove(Path(item.path))
+        self._snapshot, self._folders, self._made = snapshot, tuple(sorted(folders)), kept
+        self._written = {path: written for path, written in self._written.items() if path in snapshot}
 
     def restore(self) -> None:
-        """Write every file that is not exactly as in the store; replace whatever stands in its way."""
+        """Write every file that is not exactly as in the store; replace whatever stands in its way, leave the rest."""
         for path in self._folders:  # parents first: nothing is ever written through a link
-            _restore_folder(self.folder / path)
-        reads_all = bool(self._signatures) and not _stamps_every_write(self.folder.parent)
+            self._restore_folder(path)
         stale: dict[str, list[str]] = {}
         for path, entry in self._snapshot.items():
-            file = self.folder / path
-            signature = _read_signature(file)
-            is_untouched = signature is not None and signature == self._signatures.get(path)
-            if is_untouched and reads_all and entry.mode != "120000":
-                is_untouched = _hash_blob(file, entry.size) == entry.blob
-            if not is_untouched:
+            if not self._is_untouched(path, entry):
                 stale.setdefault(entry.blob, []).append(path)
+        if not stale:
+            return
         for blob, content in self._store.stream(list(stale)):
             first, *others = stale[blob]
             self._write(first, content)
             for path in others:
-                self._write(path, _read_chunks(self.folder / first))
+                self._write(path, _read_chunks(self._locate(first)))
         newest = 0
-        for paths in stale.values():
-            for path in paths:
-                signature = _read_signature(self.folder / path)
-                assert signature is not None
-                self._signatures[path] = signature
-                newest = max(newest, signature[-1])
+        for path in (path for paths in stale.values() for path in paths):
+            signature = _sign(os.lstat(self._locate(path)))
+            self._written[path] = _Written(self._snapshot[path], signature)
+            newest = max(newest, signature[-1])
         _wait_for_tick(newest)
+
+    def recall(self, path: str, status: os.stat_result) -> Entry | None:
+        """Give what was written at *path* if a file there with *status* must still be that."""
+        written = self._written.get(path)
+        is_same = written is not None and written.signature == _sign(status) and self._is_stamped()
+        return written.entry if written is not None and is_same else None
 
     def find_changes(self) -> Iterator[str]:
         """Name what :meth:`restore` would write again, and files and links that are not of the snapshot."""
-        yield from (path for path in self._snapshot if _read_signature(self.folder / path) != self._signatures[path])
-        for folder, names, files in os.walk(self.folder):
-            links = (name for name in names if Path(folder, name).is_symlink())
-            paths = (Path(folder, name).relative_to(self.folder).as_posix() for name in (*files, *links))
+        yield from (path for path, entry in self._snapshot.items() if not self._is_untouched(path, entry))
+        for folder, names, files in os.walk(self._place):
+            links = (name for name in names if os.path.islink(f"{folder}/{name}"))
+            paths = (os.path.relpath(f"{folder}/{name}", self._place) for name in (*files, *links))
             yield from (path for path in paths if path not in self._snapshot)
 
+    def _locate(self, path: str) -> str:
+        return f"{self._place}/{path}" if path else self._place
+
+    def _is_untouched(self, path: str, entry: Entry) -> bool:
+        written = self._written.get(path)
+        if written is None or written.entry != entry:
+            return False
+        file = self._locate(path)
+        try:
+            if _sign(os.lstat(file)) != written.signature:
+                return False
+        except OSError:
+            return False
+        return entry.mode == "120000" or self._is_stamped() or _hash_blob(file, entry.size) == entry.blob
+
+    def _is_stamped(self) -> bool:
+        if self._stamps is None:
+            self._stamps = _stamps_every_write(os.path.dirname(self._place))
+        return self._stamps
+
+    def _restore_folder(self, folder: str) -> None:
+        place = self._locate(folder)
+        try:
+            status = os.lstat(place)
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISDIR(status.st_mode):
+                if status.st_mode & 0o700 != 0o700:
+                    os.chmod(place, 0o755)
+                return
+            remove(Path(place))
+        os.mkdir(place)
+        made = _read_folder(place)
+        assert made is not None
+        self._made[folder] = made
+
     def _write(self, path: str, content: Iterator[bytes]) -> None:
-        file = self.folder / path
-        remove(file)
+        file = self._locate(path)
+        remove(Path(file))
         mode = self._snapshot[path].mode
         if mode == "120000":
-            os.symlink(b"".join(content), os.fsencode(file))  # noqa: PTH211 - keeps the bytes of the target
+            os.symlink(b"".join(content), os.fsencode(file))
             return
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as stream:
@@ -92,28 +188,30 @@ def _folders_of(path: str) -> Iterator[str]:
         end = path.find("/", end + 1)
 
 
-def _restore_folder(folder: Path) -> None:
-    try:
-        status = folder.lstat()
-    except FileNotFoundError:
-        folder.mkdir()
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        remove(folder)
-        folder.mkdir()
-    elif status.st_mode & 0o700 != 0o700:
-        folder.chmod(0o755)
-
-
-def _read_signature(file: Path) -> Signature | None:
-    try:
-        status = file.lstat()
-    except OSError:
-        return None
+def _sign(status: os.stat_result) -> Signature:
     return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _stamps_every_write(folder: Path) -> bool:
+def _read_folder(place: str) -> _Folder | None:
+    """Read what tells the folder at *place* from others; ``None`` when there is none."""
+    try:
+        status = os.lstat(place)
+    except OSError:
+        return None
+    return _Folder(
+        status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid, tuple(_read_attributes(place))
+    )
+
+
+def _read_attributes(place: str) -> Iterator[tuple[str, bytes]]:
+    """Read the extended attributes; default access rights for new files are one."""
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):  # a file system without them
+            for name in sorted(os.listxattr(place, follow_symlinks=False)):
+                yield name, os.getxattr(place, name, follow_symlinks=False)
+
+
+def _stamps_every_write(folder: str) -> bool:
     """Try whether the file system of *folder* stamps a file that is written through a mapping of it.
 
     That of memory, which /tmp often is, does not when the page had been read before.
@@ -127,7 +225,7 @@ def _stamps_every_write(folder: Path) -> bool:
         return os.fstat(file.fileno()).st_mtime_ns != 0
 
 
-def _hash_blob(file: Path, size: int) -> str:
+def _hash_blob(file: str, size: int) -> str:
     """Give the id that git has for the content of *file*, *size* bytes long (gitformat-loose(5))."""
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     for chunk in _read_chunks(file):
@@ -135,11 +233,11 @@ def _hash_blob(file: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _read_chunks(file: Path) -> Iterator[bytes]:
-    if file.is_symlink():
-        yield os.readlink(os.fsencode(file))  # noqa: PTH115 - keeps the bytes of the target
+def _read_chunks(file: str) -> Iterator[bytes]:
+    if os.path.islink(file):
+        yield os.readlink(os.fsencode(file))
         return
-    with file.open("rb") as stream:
+    with open(file, "rb") as stream:
         while chunk := stream.read(1 << 20):
             yield chunk
 

@@ -130,10 +130,17 @@ def check_bounds(snapshot: Snapshot, bounds: Bounds) -> None:
     _check_whole(len(snapshot), sum(entry.size for entry in snapshot.values()), bounds)
 
 
-def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool], bounds: Bounds = UNBOUNDED) -> Scan:
+def scan_folder(
+    folder: Path,
+    *,
+    is_transient: Callable[[str, bool], bool],
+    bounds: Bounds = UNBOUNDED,
+    recall: Callable[[str, os.stat_result], Entry | None] = lambda _path, _status: None,
+) -> Scan:
     """Read what *folder* holds, without following a link and without blocking on a FIFO.
 
     Files without read permission are given it. Empty folders, FIFOs, sockets and devices are no part of a snapshot.
+    A file need not be read where *recall* knows, by its path and status, what is in it.
 
     :raises WorkspaceError: a file or folder cannot be read, or the whole passes *bounds*.
     """
@@ -156,7 +163,8 @@ def scan_folder(folder: Path, *, is_transient: Callable[[str, bool], bool], boun
                 content = os.fsencode(target)
                 found[path] = Entry("120000", _start_blob(len(content), content).hexdigest(), len(content))
             elif item.is_file(follow_symlinks=False):
-                found[path] = _read_entry(folder / path, path, bounds.file_bytes)
+                known = recall(path, item.stat(follow_symlinks=False))
+                found[path] = known or _read_entry(folder / path, path, bounds.file_bytes)
             else:
                 left_out.append(path)
             total += found[path].size if path in found else 0

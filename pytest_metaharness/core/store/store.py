@@ -87,14 +87,16 @@ class Store:
         old: Snapshot = parent[1] if parent else {}
         changed = diff_snapshots(old, snapshot)
         with self._lock():
-            known = self._known({snapshot[path].blob for path in changed if path in snapshot})
+            written = {path: snapshot[path] for path in changed if path in snapshot}
+            is_quick = parent is not None and sum(entry.size for entry in written.values()) <= CHUNK
+            known = set() if is_quick else self._known({entry.blob for entry in written.values()})
             arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now", "--depth=0")
             with self._feeding(*arguments, purpose="store a candidate") as stream:
                 _write_commit(
                     stream,
                     head=(ref, message, parent[0] if parent else None),
                     deleted=[path for path in changed if path not in snapshot],
-                    written={path: snapshot[path] for path in changed if path in snapshot},
+                    written=written,
                     known=known,
                     source=source,
                 )
