@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from pytest_metaharness.core.model import Limits
 from pytest_metaharness.core.store.snapshot import (
     Entry,
+    check_bounds,
     diff_snapshots,
     find_links_out,
     match_scope,
     match_transient,
     overlay,
     scan_folder,
+    set_bounds,
     show_path,
 )
 
@@ -131,3 +134,11 @@ def test_overlay_wins_over_files_in_the_way_of_its_folders_and_the_other_way_rou
 
 def test_paths_are_shown_without_control_characters() -> None:
     assert show_path("a\nb\x1b[31m\udcff") == "a\\nb\\x1b[31m\\xff"
+
+
+def test_a_baseline_that_reaches_a_default_limit_may_grow_a_little() -> None:
+    large = {"big": Entry("100644", "0" * 40, 600_000_000)}
+    bounds = set_bounds(Limits(), large)
+    assert (bounds.file_bytes, bounds.total_bytes, bounds.files) == (660_000_000, 660_000_000, 20_000)
+    check_bounds({**large, "note": Entry("100644", "1" * 40, 10)}, bounds)
+    assert set_bounds(Limits(total_mb=1), large).total_bytes == 1_000_000

@@ -29,7 +29,10 @@ BRIEF_FOLDER = ".metaharness"
 
 MEGABYTE = 1_000_000
 FILE_MB, TOTAL_MB, FILES = 50, 500, 20_000
-"""The limits where a target sets none, and its baseline has not more."""
+"""The limits where a target sets none, and its baseline does not reach them."""
+
+ROOM = 1.1
+"""By what factor a candidate may have more than a baseline that reaches a default limit."""
 
 TRANSIENT_FOLDERS = frozenset(
     {".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox"}
@@ -107,11 +110,11 @@ def match_scope(patterns: Iterable[str] | None) -> Callable[[str], bool]:
 
 
 def set_bounds(limits: Limits, baseline: Snapshot) -> Bounds:
-    """Give what *limits* allow; where they are silent the default, or what *baseline* has already."""
+    """Give what *limits* allow; where they are silent the default, or a little more than *baseline* has already."""
     sizes = [entry.size for entry in baseline.values()]
 
     def choose(given: float | None, default: float, already: float) -> float:
-        return max(default, already) if given is None else given
+        return max(default, round(already * ROOM, 6)) if given is None else given
 
     return Bounds(
         file_bytes=choose(limits.file_mb, FILE_MB, max(sizes, default=0) / MEGABYTE) * MEGABYTE,

@@ -90,8 +90,10 @@ class Store:
             written = {path: snapshot[path] for path in changed if path in snapshot}
             is_quick = parent is not None and sum(entry.size for entry in written.values()) <= CHUNK
             known = set() if is_quick else self._known({entry.blob for entry in written.values()})
+            # of little it makes loose objects, as always; much it would compress once more to make these of its pack
+            pack = () if is_quick else ("-c", "fastimport.unpackLimit=1")
             arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now", "--depth=0")
-            with self._feeding(*arguments, purpose="store a candidate") as stream:
+            with self._feeding(*pack, *arguments, purpose="store a candidate") as stream:
                 _write_commit(
                     stream,
                     head=(ref, message, parent[0] if parent else None),
