@@ -12,8 +12,12 @@ import pytest
 
 from .plugin import get_options, is_target_file
 
-PER_CPU = 4
-"""Workers per CPU at most: each is a Python process with an agent beside it, and services limit the rate of calls."""
+PER_CPU = 8
+"""Workers per CPU at most.
+
+A trial whose agent thinks for minutes needs a CPU for seconds: to start its worker (0.4 s), the agent, and the checks.
+This many can share one; beyond it they begin to wait for each other, and checks come near their timeouts.
+"""
 
 _TEST = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(test\w*)[ \t]*\(([^)]*)\)", re.MULTILINE)
 _FIXTURE = re.compile(r"\bmetaharness\b")
