@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from .core.errors import TargetError
 from .core.model import Target
-from .core.targets.load import load_target
+from .core.targets.load import find_line, guess_folders, load_target
 from .plugin import get_options
 from .registry import get_schemas
 from .session import show_path_from
@@ -43,9 +42,7 @@ def find_own_folders(config: pytest.Config, file: Path) -> Iterator[str]:
     try:
         target = read_target(config, file)
     except TargetError:  # its folders are no more the project's tests for that: take them as they seem to be meant
-        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        for folder in ("baseline", *re.findall(r"^(?:baseline|sealed): *([^\s#'\"{]+)", text, re.MULTILINE)):
-            yield os.path.normpath(file.parent / folder)
+        yield from map(str, guess_folders(file))
         return
     if target.baseline_folder:  # else its files come from git, and those around it are the project's own
         yield str(target.baseline_folder)
@@ -61,6 +58,38 @@ def collect_target_file(file: Path, parent: pytest.Collector) -> TargetFile | No
     return TargetFile.from_parent(parent, path=file)
 
 
+def expect_odd_file(config: pytest.Config, file: Path) -> None:
+    """Let *file*, called like a target, be collected although it is none: pytest passes over all but regular files."""
+    name = "metaharness-odd-files"
+    if not config.pluginmanager.has_plugin(name):
+        config.pluginmanager.register(_OddFiles(config), name)
+    odd = config.pluginmanager.get_plugin(name)
+    assert isinstance(odd, _OddFiles)
+    odd.files.setdefault(file.parent, []).append(file)
+
+
+class _OddFiles:
+    """Collects links that lead nowhere, FIFOs, folders and the like as the broken targets that they are."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self.files: dict[Path, list[Path]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Add those of a folder to what pytest has found in it."""
+        report = yield
+        if isinstance(collector, pytest.Directory) and report.result is not None:
+            for file in self.files.get(collector.path, ()):
+                ignored = collector.ihook.pytest_ignore_collect(collection_path=file, config=self._config)
+                target_file = None if ignored else collect_target_file(file, collector)
+                if target_file is not None:
+                    report.result.append(target_file)
+        return report
+
+
 class TargetFile(pytest.File):
     """Collects the trials of one target: every requested backend, every repetition."""
 
@@ -70,14 +99,32 @@ class TargetFile(pytest.File):
         :raises TargetError: the file is not valid.
         """
         target = read_target(self.config, self.path)
-        for mark in target.marks:
-            try:
-                getattr(pytest.mark, mark)
-            except pytest.fail.Exception as error:  # --strict-markers
-                shown = show_path_from(self.config.rootpath, self.path)
-                raise TargetError((f"{shown}: marks: {error}",)) from error
+        marks = self._find_marks(target)
         for planned in list_trials(get_options(self.config)):
-            yield Trial.from_parent(self, name=planned.name, target=target, planned=planned)
+            yield Trial.from_parent(self, name=planned.name, target=target, planned=planned, marks=marks)
+
+    def _find_marks(self, target: Target) -> tuple[pytest.MarkDecorator, ...]:
+        """Give the marks of the items.
+
+        :raises TargetError: one is not registered, where pytest is asked to be strict about that.
+        """
+        marks, problems = [], []
+        for index, name in enumerate(target.marks):
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    mark = getattr(pytest.mark, name)
+                for warning in caught:  # said of the file, not of this module
+                    line = find_line(self.path, "marks") or 1
+                    warnings.warn_explicit(warning.message, warning.category, str(self.path), line)
+            except (pytest.fail.Exception, Warning) as error:  # --strict-markers, and where warnings are errors
+                line = find_line(self.path, "marks") or 1
+                shown = show_path_from(self.config.rootpath, self.path)
+                problems.append(f"{shown}:{line}: marks[{index}]: {str(error).splitlines()[0]}")
+            else:
+                marks.append(mark)
+        if problems:
+            raise TargetError(tuple(problems))
+        return tuple(marks)
 
     def repr_failure(  # type: ignore[override]  # as pytest.Collector has it
         self, excinfo: pytest.ExceptionInfo[BaseException]
@@ -91,12 +138,14 @@ class TargetFile(pytest.File):
 class Trial(pytest.Item):
     """One planned search: target x backend x repetition."""
 
-    def __init__(self, *, target: Target, planned: Planned, **node: Any) -> None:
+    def __init__(
+        self, *, target: Target, planned: Planned, marks: tuple[pytest.MarkDecorator, ...], **node: Any
+    ) -> None:
         super().__init__(**node)
         self.target = target
         self.stash[trial_key] = ItemTrial(self, target, planned)
         self.add_marker(pytest.mark.metaharness)
-        for mark in target.marks:
+        for mark in marks:
             self.add_marker(mark)
 
     def setup(self) -> None:

@@ -18,6 +18,8 @@ DEFAULT_BUDGET = 1
 DEFAULT_TIMEOUT = 600.0
 """Seconds for one proposal."""
 
+DEFAULT_RETRIES = 2
+
 Value = TypeVar("Value", int, float, str)
 
 
@@ -31,18 +33,22 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     trials: Setting
     budget: Setting | None
     timeout: Setting | None
+    retries: Setting
     fail_under: float | None
     reports: tuple[Path, ...]
     directory: Path
     name: str | None
     sandbox: Setting
     sandbox_read: tuple[Path, ...]
+    probe: bool
 
     def check_session(self, *, is_worker: bool) -> None:
         """Refuse what can be known to fail before anything runs.
 
-        :raises pytest.UsageError: the session's name is taken.
+        :raises pytest.UsageError: the session's name is taken, or there is no backend to probe.
         """
+        if self.probe and self.names in {(), ("baseline",)}:
+            raise pytest.UsageError("--metaharness-probe needs the backends to look at: --metaharness=NAMES")
         if self.name is not None and not is_worker and (self.directory / self.name).exists():
             message = f"--metaharness-name: session {self.name!r} exists already in {self.directory}; choose another"
             raise pytest.UsageError(message)
@@ -103,13 +109,22 @@ def read_options(config: pytest.Config) -> Options:
         trials=_read_setting(config, "trials", _at_least(1)) or Setting(value=1, origin="default"),
         budget=_read_setting(config, "budget", _at_least(0)),
         timeout=_read_setting(config, "timeout", _read_seconds),
+        retries=_read_retries(config),
         fail_under=fail_under,
         reports=tuple(_read_report(config, path) for path in config.getoption("metaharness_report") or ()),
         directory=_resolve_directory(config, directory),
         name=_read_option(config, "name", _read_name),
         sandbox=sandbox,
+        probe=bool(config.getoption("metaharness_probe")),
         sandbox_read=tuple(_resolve_ini_path(config, path) for path in _read_ini(config, "sandbox_read") or ()),
     )
+
+
+def _read_retries(config: pytest.Config) -> Setting:
+    given = _read_option(config, "retries", _at_least(0))
+    if given is None:
+        return Setting(value=DEFAULT_RETRIES, origin="default")
+    return Setting(value=given, origin=_spell("retries"))
 
 
 def _read_setting(config: pytest.Config, name: str, read: Callable[[Any], Value]) -> Setting | None:

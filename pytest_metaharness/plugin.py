@@ -50,8 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--metaharness",
         metavar="NAMES",
-        help="Search with these backends, comma-separated: built-in (codex, fake), configured, or with a model "
-        "(codex:gpt-5.2). 'baseline', the default, measures the baselines only; 'off' collects no target",
+        help="Search with these backends, comma-separated: built-in (codex, claude, fake, ...), configured, or with a "
+        "model (codex:gpt-5.2). 'baseline', the default, measures the baselines only; 'off' collects no target",
     )
     group.addoption(
         "--metaharness-budget",
@@ -65,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--metaharness-timeout",
         metavar="SECONDS",
         help="Time for one proposal (default: that of the backend or the target, or 600)",
+    )
+    group.addoption(
+        "--metaharness-retries",
+        metavar="N",
+        help="How often a proposal is tried again while its service is unavailable (default: 2)",
     )
     group.addoption(
         "--metaharness-fail-under",
@@ -89,6 +94,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--metaharness-sandbox",
         metavar="auto|bwrap|off",
         help="Isolation of checks and backends: bwrap where it works (auto, the default), bwrap or nothing, or off",
+    )
+    group.addoption(
+        "--metaharness-probe",
+        action="store_true",
+        default=None,
+        help="Only look whether the backends are ready (program, credentials, model server, sandbox), and print a "
+        "table; runs nothing, spends nothing",
     )
     for name, (kind, text) in INI_VALUES.items():
         parser.addini(name, text, type=kind, default=None)  # without a default an unset "int" reads 0
@@ -165,6 +177,7 @@ def add_hooks(manager: pytest.PytestPluginManager) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker the session's name, and look out for its first trial."""
     node.workerinput["metaharness_session"] = get_session_name(node.config)
+    node.workerinput["metaharness_each"] = node.config.getoption("dist") == "each" and len(node.nodemanager.specs) > 1
     if not node.config.pluginmanager.has_plugin("metaharness-lookout"):
         node.config.pluginmanager.register(_Lookout(node.config), "metaharness-lookout")
 
@@ -204,6 +217,30 @@ class _Lookout:
             start_session(self._config, will_run=True)
 
 
+# --------------------------------------------------------------------------------------------- --metaharness-probe
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Look at the backends from one process: that of the terminal."""
+    if config.getoption("metaharness_probe"):
+        vars(config.option).update(numprocesses=0, dist="no", tx=[])
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Print what is ready instead of running anything."""
+    if not session.config.getoption("metaharness_probe"):
+        return None
+    from .probe import report_readiness
+
+    if not report_readiness(session):
+        session.testsfailed += 1
+    session.testscollected = max(1, session.testscollected)  # without a target there is something to tell, too
+    return True
+
+
 # ----------------------------------------------------------------------------------------------------- collection
 
 
@@ -220,6 +257,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> TargetFile
     from .items import collect_target_file
 
     return collect_target_file(file_path, parent)
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> None:
+    """Look into a folder before pytest does, which passes over what is called like a target and is no regular file."""
+    _get_excluded(parent.config).look_into(str(path))
 
 
 def refuse_windows() -> None:
@@ -308,6 +350,10 @@ class _Excluded:
         """Tell whether *path* is, or lies in, an excluded folder."""
         return self._covers_folder(os.path.dirname(path)) or path in self._owners  # noqa: PTH120 - for every file
 
+    def look_into(self, folder: str) -> None:
+        """Find the targets in *folder*."""
+        self._covers_folder(folder)
+
     def find_owner(self, path: str) -> str | None:
         """Say what the excluded folder is that *path* is or lies in, if any; and look into *path*."""
         if not (self._covers_folder(path) if os.path.isdir(path) else self.covers(path)):  # noqa: PTH112
@@ -342,9 +388,11 @@ class _Excluded:
             return  # pytest says what is wrong with the folder
         for name in names:
             if is_target_file(name):
-                from .items import find_own_folders
+                from .items import expect_odd_file, find_own_folders
                 from .session import show_path_from
 
                 file = Path(folder, name)
+                if not os.path.isfile(file):  # noqa: PTH113
+                    expect_odd_file(self._config, file)
                 owner = f"target {show_path_from(self._config.rootpath, file)}"
                 self._owners.update((own, owner) for own in find_own_folders(self._config, file))

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from .core.gate import format_objective
 from .core.processes.interrupts import SIGNALS
-from .core.runfolder import JOURNAL_FILE
+from .core.runfolder import JOURNAL_FILE, decode_object
 from .plugin import RECORD, get_options, get_session_name
 from .reports import escape
 from .screen import Screen, cut, measure_width
@@ -55,6 +54,13 @@ class Standing:
             return f"started, {self.budget} proposal{'' if self.budget == 1 else 's'} at most"
         if kind == "proposal-started":
             self._proposal = int(event["candidate"][1:])
+            self._doing = AGENT
+        elif kind == "waiting":
+            self._proposal = int(event["candidate"][1:])
+            self._doing = f"waiting for {escape(event['backend'])}"
+        elif kind == "proposal-refused":
+            self._doing = "service unavailable, waiting"
+        elif kind == "proposal-repeated":
             self._doing = AGENT
         elif kind == "proposal-ended":
             self._doing = ""
@@ -132,7 +138,8 @@ class Journal:
             if not line.endswith(b"\n"):
                 return
             self._offset += len(line)
-            yield msgspec.json.decode(line)
+            if event := decode_object(line):
+                yield event
 
 
 # ----------------------------------------------------------------------------------------------------- the session
@@ -200,7 +207,10 @@ class Progress:
     def _read(self, journal: Journal) -> None:
         standing = journal.standing
         for event in journal.read():
-            told = standing.take(event)
+            try:
+                told = standing.take(event)
+            except (KeyError, TypeError, ValueError):  # not written by us, or damaged: it tells nothing
+                continue
             is_wanted = standing.budget > 0 and (self._is_parallel or event["event"] != "run")
             if told and is_wanted and not self._screen.has_status:
                 self._screen.print_line(f"metaharness: {standing.title}  {told}")

@@ -59,16 +59,26 @@ def read_project_backends(file: Path) -> Mapping[str, Backend]:
 
     :raises BackendError: it is not valid.
     """
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.is_file():  # as pytest, which would wait at a FIFO
         return {}
-    except (OSError, ValueError) as error:
-        message = f"{file.name}: {error}"
-        raise BackendError(message) from error
     try:
-        backends = table.get("tool", {}).get("metaharness", {}).get("backends", {})
-        return read_backends(backends, providers=get_schemas(), shown_as=file.name)
+        table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"{file.name}: cannot be read: {error.strerror}"
+        raise BackendError(message) from error
+    except ValueError as error:
+        message = f"{file.name}: not valid TOML: {error}"
+        raise BackendError(message) from error
+    except RecursionError:
+        message = f"{file.name}: not valid TOML: nested too deeply"
+        raise BackendError(message) from None
+    path = []
+    for name in ("tool", "metaharness", "backends"):
+        if isinstance(table, dict):
+            table = table.get(name, {})
+            path.append(name)
+    try:
+        return read_backends(table, providers=get_schemas(), shown_as=file.name, key=".".join(path))
     except TargetError as error:
         raise BackendError(str(error)) from error
 

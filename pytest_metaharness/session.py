@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-import shutil
 import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
-from .core.folders import remove_abandoned_folders
+from .core.errors import SandboxError
+from .core.folders import remove, remove_abandoned_folders
 from .core.model import Run, RunStatus
-from .core.processes.sandbox import choose_sandbox
-from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_atomically, write_json
+from .core.processes.interrupts import postponed_interrupts
+from .core.processes.sandbox import Sandbox, choose_sandbox
+from .core.runfolder import (
+    JOURNAL_FILE,
+    RUN_FILE,
+    RecordError,
+    decode_run,
+    describe_progress,
+    end_run,
+    find_process,
+    free_space,
+    read_run,
+    restore_run,
+    write_atomically,
+    write_run,
+)
+from .interruption import handle_interrupts
 from .options import read_sandbox_mode
 from .plugin import RECORD, add_hooks, get_options, get_session_name
+from .preflight import find_shared
 from .progress import start_progress
 from .reports import (
     Report,
@@ -33,22 +48,11 @@ from .reports import (
     write_ledger,
     write_run_table,
 )
+from .sessionfolder import SESSION_FILE, describe_session, prune_sessions
 
-KEPT_BASELINE_SESSIONS = 10
-"""Unnamed sessions that only measured baselines are removed beyond these; searches never."""
+ORDERLY = frozenset(pytest.ExitCode) - {pytest.ExitCode.INTERNAL_ERROR}
+"""The exit codes with which pytest prints a summary."""
 
-SESSION_FILE = "session.json"
-BASE_FILES = {
-    ".gitignore": "*\n",
-    "CACHEDIR.TAG": "Signature: 8a477f597d28d172789f06886806bc55\n# https://bford.info/cachedir/\n",
-    "README.md": (
-        "# Sessions of pytest-metaharness\n\n"
-        "One folder per session: report.json, report.tsv and ledger.tsv, a folder per run, and store.git, in which\n"
-        "every candidate is a commit: `git --git-dir store.git log --graph --branches`. Safe to delete.\n"
-    ),
-}
-
-signals_key = pytest.StashKey[bool]()
 noticed_key = pytest.StashKey[bool]()
 
 
@@ -69,73 +73,33 @@ def name_item(item: pytest.Item) -> str:
 def start_session(config: pytest.Config, *, will_run: bool) -> None:
     """Begin to report, once; with *will_run* also say at once what is not enforced."""
     add_hooks(config.pluginmanager)
-    treat_signals_as_interrupt(config)
+    interruption = handle_interrupts(config)
+    if config.pluginmanager.has_plugin("dsession"):  # nothing but the workers' trials is there to be interrupted
+        interruption.cover()
     if not config.pluginmanager.has_plugin("metaharness-controller"):
+        config.add_cleanup(lambda: remove(find_shared(config)))
         config.pluginmanager.register(Controller(config), "metaharness-controller")
     if will_run:
         print_notice(config)
         start_progress(config)
 
 
-def treat_signals_as_interrupt(config: pytest.Config) -> None:
-    """Let SIGTERM and SIGHUP unwind like Ctrl-C until the session ends; one that is ignored stays ignored."""
-    if signals_key in config.stash or threading.current_thread() is not threading.main_thread():
-        return
-    config.stash[signals_key] = True
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        previous = signal.getsignal(number)
-        if previous is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
-            config.add_cleanup(_put_back(number, previous))
-
-
-def _put_back(number: signal.Signals, handler: Any) -> Callable[[], None]:
-    def put_back() -> None:
-        signal.signal(number, handler)
-
-    return put_back
+def find_sandbox(config: pytest.Config) -> Sandbox:
+    """Give the isolation of this session's trials; none where the one asked for cannot be used, which they say."""
+    try:
+        return choose_sandbox(read_sandbox_mode(get_options(config)))
+    except SandboxError:
+        return Sandbox(mode="none")
 
 
 def print_notice(config: pytest.Config) -> None:
     """Say before the first trial what the sandbox does not enforce."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    notice = choose_sandbox(read_sandbox_mode(get_options(config))).notice
+    notice = find_sandbox(config).notice
     if reporter is not None and notice and not config.getoption("collectonly") and noticed_key not in config.stash:
         config.stash[noticed_key] = True
         reporter.ensure_newline()
         reporter.write_line(f"metaharness: {escape(notice)}", yellow=True)
-
-
-def open_session(config: pytest.Config) -> Path:
-    """Make the session's folder where it is not there yet, and give it.
-
-    :raises OSError: it cannot be made.
-    """
-    directory = get_options(config).directory
-    folder = directory / get_session_name(config)
-    if not (folder / SESSION_FILE).exists():
-        remove_abandoned_folders()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in BASE_FILES.items():
-            if not (directory / name).exists():
-                write_atomically(directory / name, text.encode())
-        write_json(folder / SESSION_FILE, _describe_session(config, status="running"))
-    return folder
-
-
-def _describe_session(config: pytest.Config, *, status: str) -> dict[str, object]:
-    options = get_options(config)
-    return {
-        "schema": SCHEMA,
-        "session": get_session_name(config),
-        "status": status,
-        "named": options.name is not None,
-        "backends": [name for name in options.names if name != "baseline"],
-    }
 
 
 class Controller:
@@ -149,6 +113,9 @@ class Controller:
         self._runs: tuple[Run, ...] = ()
         self._folder = get_options(config).directory / get_session_name(config)
         self._problems: list[str] = []
+        self._is_finished = self._is_written = False
+        self._has_workers = config.pluginmanager.has_plugin("dsession")
+        config.add_cleanup(self._finish_late)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -157,45 +124,112 @@ class Controller:
             print_notice(self._config)
             start_progress(self._config)
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the record that came with a report: its folder may be on another machine."""
         record = getattr(report, RECORD, None)
         if record:
             self._records.append(record)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
-        """Write the reports, here rather than with the summary, which another plugin's failure may suppress."""
-        is_interrupted = exitstatus == pytest.ExitCode.INTERRUPTED
-        self._runs = self._read_runs(is_interrupted=is_interrupted)
-        if not self._runs and not self._problems:
-            return
-        self._write_reports(*self._build_report(session))
+    @pytest.hookimpl(wrapper=True, trylast=True)  # around what others do at the end, within what prints the summary
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int | pytest.ExitCode
+    ) -> Generator[None, object, object]:
+        """Write the reports, whatever becomes of other plugins; a failure of theirs may suppress the summary."""
+        try:
+            self._interrupt_workers()
+            return (yield)
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED  # the end cannot come sooner than that
+            return None
+        finally:
+            self._finish(session, exitstatus)
+
+    def _interrupt_workers(self) -> None:
+        """Interrupt the trials that workers still run when the session breaks off: pytest-xdist would wait for them."""
+        if self._has_workers:
+            workers = {process.pid for process in psutil.Process().children()}
+            for file in self._folder.glob(f"*/{JOURNAL_FILE}"):
+                if (pid := find_process(file.parent)) in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
+
+    def _finish(self, session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+        """Write the reports, set the exit code; print the summary where pytest will not ask for it."""
+        self._is_finished = True
+        try:
+            self._report(exitstatus, session)
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+            with contextlib.suppress(KeyboardInterrupt), postponed_interrupts():
+                self._report(exitstatus, None)
         unfinished = any(run.status != "completed" for run in self._runs)
         if (unfinished or self._problems) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        _prune_sessions(get_options(self._config).directory)
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and exitstatus not in ORDERLY:
+            self.pytest_terminal_summary(reporter)
 
-    def _read_runs(self, *, is_interrupted: bool) -> tuple[Run, ...]:
-        unfinished: RunStatus = "interrupted" if is_interrupted else "lost"
-        reason = "interrupted" if is_interrupted else "its worker process died"
+    def _finish_late(self) -> None:
+        """Write the reports after all, when another plugin has broken the end of the session."""
+        if not self._is_finished:
+            self._report(pytest.ExitCode.INTERNAL_ERROR, None)
+
+    def _report(self, exitstatus: int | pytest.ExitCode, session: pytest.Session | None) -> None:
+        """Write the reports; without a *session* no plugin is asked to change them."""
+        self._problems = []
+        self._runs = self._read_runs(exitstatus)
+        if self._runs or self._problems:
+            self._write_reports(*self._build_report(session))
+            with contextlib.suppress(OSError):
+                remove_abandoned_folders()  # of workers that died
+            prune_sessions(self._folder)
+
+    def _read_runs(self, exitstatus: int | pytest.ExitCode) -> tuple[Run, ...]:
         runs: dict[str, Run] = {}
         for record in self._records:
-            raw = msgspec.json.decode(record)
-            raw.pop("schema", None)
-            runs[raw["nodeid"]] = msgspec.convert(raw, Run)
-        for file in sorted(self._folder.glob(f"*/{RUN_FILE}")):
-            try:
-                run = read_run(file.parent, unfinished=unfinished, reason=reason)
-            except (OSError, msgspec.MsgspecError) as error:
-                self._problems.append(f"{file}: the record cannot be read: {error}")
-                continue
-            if run.status == unfinished:
-                write_json(file, {"schema": SCHEMA, **msgspec.to_builtins(run)})
+            run = decode_run(record.encode())
             runs[run.nodeid] = run
+        arrived = frozenset(runs)
+        is_complete = exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
+        if is_complete:
+            ending: tuple[RunStatus, str] = "lost", "its worker process died"
+        elif exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            ending = "interrupted", "the session broke off"
+        else:
+            ending = "interrupted", "interrupted"
+        files = (file for name in (RUN_FILE, JOURNAL_FILE) for file in self._folder.glob(f"*/{name}"))
+        for folder in sorted({file.parent for file in files}):
+            if found := self._read_run(folder, runs, ending):
+                runs[found.nodeid] = found
+                if is_complete and found.status == "completed" and found.nodeid not in arrived:
+                    self._problems.append(f"{found.nodeid}: pytest never got its result, its worker failed before")
         return tuple(runs[nodeid] for nodeid in sorted(runs))
 
-    def _build_report(self, session: pytest.Session) -> tuple[Report, bytes]:
+    def _read_run(self, folder: Path, arrived: Mapping[str, Run], ending: tuple[RunStatus, str]) -> Run | None:
+        """Read the run in *folder*, unless that knows less than what *arrived* with a report."""
+        file = folder / RUN_FILE
+        try:
+            run = read_run(folder)
+        except (OSError, RecordError) as error:
+            self._problems.append(f"{file}: the record cannot be read: {error}")
+            restored = restore_run(folder)
+            if restored is None:
+                return None
+            reason = f"its record was damaged {describe_progress(restored)}"
+            return arrived.get(restored.nodeid) or end_run(restored, "lost", reason)
+        if run.status != "running":
+            return run
+        status, reason = ending
+        run = arrived.get(run.nodeid) or end_run(run, status, f"{reason} {describe_progress(run)}")
+        free_space(folder)
+        try:
+            write_run(folder, run)
+        except OSError as error:
+            self._problems.append(f"{file} could not be written: {error.strerror}")
+        return run
+
+    def _build_report(self, session: pytest.Session | None) -> tuple[Report, bytes]:
         """Give the report as the plugins want it, and its document."""
         report = Report(
             session=self._folder.name,
@@ -207,10 +241,12 @@ class Controller:
                 "cpus": os.cpu_count(),
                 "pytest": pytest.__version__,
                 "pytest-metaharness": version("pytest-metaharness"),
-                "sandbox": choose_sandbox(read_sandbox_mode(get_options(self._config))).mode,
+                "sandbox": find_sandbox(self._config).mode,
             },
             runs=self._runs,
         )
+        if session is None:
+            return report, _encode(report)
         changed = msgspec.to_builtins(report)
         hook = session.gethookproxy(self._config.rootpath)  # a controller of workers loads no other conftest
         try:
@@ -229,14 +265,19 @@ class Controller:
             self._folder / "ledger.tsv": write_ledger(report.runs).encode(),
             **{path: document if path.suffix == ".json" else table for path in get_options(self._config).reports},
         }
-        files[self._folder / SESSION_FILE] = _encode(_describe_session(self._config, status="completed"))
+        files[self._folder / SESSION_FILE] = _encode(describe_session(self._config, status="completed"))
+        free_space(self._folder)
+        failed = set()
         for path, content in files.items():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content)
             except OSError as error:
+                failed.add(path)
                 self._problems.append(f"{path} could not be written: {error.strerror}")
+        self._is_written = self._folder / "report.json" not in failed
 
+    @pytest.hookimpl(tryfirst=True)  # before another plugin's may fail
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print a line per run, the misses of failed runs, and where the files are."""
         if not self._runs and not self._problems:
@@ -254,27 +295,14 @@ class Controller:
             for line in describe_run(run, all_checks=wants_all):
                 terminalreporter.write_line(f"  {line}")
         terminalreporter.write_line("")
-        if notice := choose_sandbox(read_sandbox_mode(get_options(self._config))).notice:
+        if notice := find_sandbox(self._config).notice:
             terminalreporter.write_line(escape(notice), yellow=True)
         for problem in self._problems:
             terminalreporter.write_line(escape(problem), red=True)
-        shown = show_path_from(self._config.rootpath, self._folder)
-        terminalreporter.write_line(f"report: {escape(shown)}/report.json (also report.tsv, ledger.tsv)")
+        if self._is_written:
+            shown = show_path_from(self._config.rootpath, self._folder)
+            terminalreporter.write_line(f"report: {escape(shown)}/report.json (also report.tsv, ledger.tsv)")
 
 
 def _encode(value: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def _prune_sessions(directory: Path) -> None:
-    """Remove the oldest unnamed sessions that only measured baselines; a search is never removed."""
-    spare: list[Path] = []
-    for file in sorted(directory.glob(f"*/{SESSION_FILE}")):
-        try:
-            session = msgspec.json.decode(file.read_bytes())
-        except (OSError, msgspec.DecodeError):
-            continue
-        if session.get("status") == "completed" and not session.get("named") and not session.get("backends"):
-            spare.append(file.parent)
-    for folder in spare[:-KEPT_BASELINE_SESSIONS]:
-        shutil.rmtree(folder, ignore_errors=True)  # another session may be pruning too

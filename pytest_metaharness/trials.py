@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,21 +14,42 @@ import pytest
 
 from .backends import fake
 from .core.checks.kinds import UnknownCheckError
-from .core.errors import BackendError, GateFailure, MetaharnessError, TargetError
+from .core.credentials import CredentialFile, list_credential_files, read_credentials, read_inherited
+from .core.errors import (
+    BackendError,
+    GateFailure,
+    MetaharnessError,
+    StoreError,
+    TargetError,
+    explain_system_error,
+)
 from .core.gate import judge_trial
-from .core.model import Backend, Candidate, Check, CheckResult, Run, Setting, Target, Verdict
+from .core.model import Backend, Candidate, Run, Setting, Target, Verdict
 from .core.plan import Place, Plan, name_trial
 from .core.processes.alarm import alarm
 from .core.processes.sandbox import choose_sandbox
-from .core.proposals import ProposalRequest
 from .core.redaction import SECRET_LENGTH, Redactor, environment_secrets
-from .core.runfolder import RUN_FILE, SCHEMA, read_run, write_json
+from .core.runfolder import (
+    RUN_FILE,
+    RecordError,
+    describe_progress,
+    encode_run,
+    end_run,
+    read_run,
+    restore_run,
+    summarize,
+    write_run,
+)
 from .core.trial import run_trial
+from .interruption import handle_interrupts
+from .itemhooks import ItemHooks, TargetWarning
 from .options import Options, read_sandbox_mode
 from .plugin import RECORD, add_hooks, get_options, get_session_name, is_worker
+from .preflight import probe_once
 from .registry import check_ready, resolve_backend
 from .reports import describe_failure, escape
-from .session import name_item, open_session, show_path_from, start_session, treat_signals_as_interrupt
+from .session import name_item, show_path_from, start_session
+from .sessionfolder import open_session
 
 
 class TimeLimitError(BaseException):
@@ -37,10 +57,6 @@ class TimeLimitError(BaseException):
 
     def __init__(self, limit: float) -> None:
         super().__init__(f"the limit of pytest-timeout for this item, {limit:g} s, is over")
-
-
-class TargetWarning(pytest.PytestWarning):
-    """Something about a target that the user should know."""
 
 
 class TimeLimit(NamedTuple):
@@ -57,9 +73,6 @@ class Planned(NamedTuple):
     label: str
     number: int
 
-
-FAILURES = (Exception, pytest.fail.Exception, pytest.skip.Exception)
-"""What a hook may raise; the last two are no subclasses of the first."""
 
 trial_key = pytest.StashKey["ItemTrial"]()
 limit_key = pytest.StashKey[TimeLimit]()
@@ -78,7 +91,7 @@ def expect_trials(config: pytest.Config) -> None:
     add_hooks(config.pluginmanager)
     if not config.pluginmanager.has_plugin("metaharness-trials"):
         config.pluginmanager.register(TrialHooks(), "metaharness-trials")
-    treat_signals_as_interrupt(config)
+    handle_interrupts(config)
     if not is_worker(config):
         start_session(config, will_run=False)
 
@@ -91,12 +104,21 @@ class ItemTrial:
         self._options = get_options(item.config)
         self._backend: Backend | None = None
         self._redactor = Redactor({})
+        self._logins: tuple[CredentialFile, ...] = ()
+        self._is_begun = False
+        self._broken: BaseException | None = None
+        self._seen: Run | None = None
 
     def prepare(self) -> None:
         """Find the isolation and the backend, and see that they can be used.
 
         :raises MetaharnessError: one cannot.
         """
+        if getattr(self._item.config, "workerinput", {}).get("metaharness_each"):
+            raise MetaharnessError(
+                "--dist=each would run one and the same trial in every worker; leave it out, and repeat a search with "
+                "--metaharness-trials=N"
+            )
         self._sandbox = choose_sandbox(read_sandbox_mode(self._options))
         if self._planned.label == "baseline":
             return
@@ -104,6 +126,8 @@ class ItemTrial:
         self._backend = resolve_backend(self._planned.label, self._target, rootdir=rootdir, hook=self._item.ihook)
         if int(self._options.choose_budget(self._target).value or 0) > 0:
             check_ready(self._backend, target=self._target, environ=os.environ)
+            if problem := probe_once(self._item.config, self._backend, self._sandbox).problem:
+                raise BackendError(problem)
 
     def run(self) -> Run:
         """Execute the trial, within the item's limit of pytest-timeout, unless it was begun in this session before.
@@ -111,10 +135,13 @@ class ItemTrial:
         :raises GateFailure: its verdict is a failure.
         :raises MetaharnessError: the target, its backend or this machine cannot be used.
         """
-        open_session(self._item.config)
-        self._redactor = Redactor({**environment_secrets(os.environ), **self._find_passed()})
-        hooks = _ItemHooks(self._item, self._redactor)
-        run = self._recall() or self._execute(hooks)
+        self._logins = list_credential_files(os.environ, self._target.file.parent)
+        inherited, logins = read_inherited(os.environ), read_credentials(self._logins)
+        self._redactor = Redactor({**environment_secrets(os.environ), **self._find_passed(), **inherited, **logins})
+        hooks = ItemHooks(self._item, self._redactor, see=self._see)
+        with handle_interrupts(self._item.config).covering(), self._failures_of_storage():
+            open_session(self._item.config)
+            run = self._recall() or self._execute(hooks)
         properties = {
             "baseline": run.baseline_objective,
             "best": run.best_objective,
@@ -130,8 +157,9 @@ class ItemTrial:
             raise hooks.refused
         return run
 
-    def _execute(self, hooks: _ItemHooks) -> Run:
+    def _execute(self, hooks: ItemHooks) -> Run:
         with _take_over_limit(self._item):
+            self._is_begun = True
             return run_trial(
                 self._plan(), self._find_place(), sandbox=self._sandbox, redactor=self._redactor, hooks=hooks
             )
@@ -144,17 +172,51 @@ class ItemTrial:
         folder = self._find_folder()
         if not (folder / RUN_FILE).exists():
             return None
-        run = read_run(folder, unfinished="lost", reason="an earlier attempt in this session did not end")
+        run = read_run(folder)
+        if run.status == "running":
+            reason = f"an earlier attempt in this session did not end {describe_progress(run)}"
+            run = end_run(run, "lost", reason)
         if run.status != "completed":
             raise MetaharnessError(run.reason)
         judged = msgspec.structs.replace(run, gate=judge_trial(run, self._plan().gate))  # as before the item failed
-        write_json(folder / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(judged)})
+        write_run(folder, judged)
         return judged
 
+    @contextmanager
+    def _failures_of_storage(self) -> Iterator[None]:
+        """Note what ended the trial, and say in one line what the system did not let us do."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = StoreError(self._redactor.text(explain_system_error(error, self._options.directory)))
+            raise self._broken from error
+        except BaseException as error:
+            self._broken = error
+            raise
+
     def read_record(self) -> str | None:
-        """Give the run's record as JSON, as far as it got; ``None`` when the trial did not begin."""
-        file = self._find_folder() / RUN_FILE
-        return file.read_text(encoding="utf-8") if file.exists() else None
+        """Give the run's record as JSON, as far as it got; ``None`` when the trial did not begin here."""
+        run = self._read()
+        if run is not None and run.status == "running":  # what ended it kept its record from being written, too
+            if not self._is_begun:
+                return None
+            reason = self._redactor.text(str(self._broken or "it broke off"))
+            run = end_run(run, "failed" if isinstance(self._broken, Exception) else "interrupted", reason)
+        return None if run is None else encode_run(run).decode()
+
+    def _read(self) -> Run | None:
+        """Read the record; where it is damaged or gone, which the controller tells, give what else is known."""
+        folder = self._find_folder()
+        try:
+            return read_run(folder)
+        except (OSError, RecordError):
+            return restore_run(folder) or self._seen
+
+    def _see(self, run: Run, candidate: Candidate) -> None:
+        """Remember what was found, in case somebody takes the folder away."""
+        known = (*(self._seen.candidates if self._seen else ()), candidate)
+        changed = {path for each in known if each.outcome == "keep" for path in each.changed_files}
+        self._seen = summarize(run, known, changed_files=sorted(changed))
 
     def redact(self, report: pytest.TestReport) -> None:
         """Blot secrets out of what pytest captured of the trial, and of how it shows its failure."""
@@ -164,14 +226,11 @@ class ItemTrial:
 
     def reject(self, reason: str) -> None:
         """Note in the record of a trial that passed that its item fails nevertheless: the verdict is the item's."""
-        folder = self._find_folder()
-        if not (folder / RUN_FILE).exists():
-            return
-        run = read_run(folder, unfinished="interrupted", reason="interrupted")
-        if run.gate.passed:
+        run = self._read()
+        if run is not None and run.gate.passed:
             verdict = Verdict(passed=False, failures=(self._redactor.text(reason),))
-            run = msgspec.structs.replace(run, gate=verdict)
-            write_json(folder / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(run)})
+            with suppress(OSError):  # the item fails nevertheless
+                write_run(self._find_folder(), msgspec.structs.replace(run, gate=verdict))
 
     def _find_passed(self) -> dict[str, str]:
         """Give the variables that the target names for its backend and its checks, as far as they may be secrets."""
@@ -185,7 +244,13 @@ class ItemTrial:
         options, target = self._options, self._target
         budget = options.choose_budget(target)
         timeout = options.choose_timeout(target, self._backend)
-        settings = {"budget": budget, "timeout": timeout, "trials": options.trials, "sandbox": options.sandbox}
+        settings = {
+            "budget": budget,
+            "timeout": timeout,
+            "retries": options.retries,
+            "trials": options.trials,
+            "sandbox": options.sandbox,
+        }
         if options.fail_under is not None:
             settings["fail_under"] = Setting(value=options.fail_under, origin="--metaharness-fail-under")
         return Plan(
@@ -196,6 +261,7 @@ class ItemTrial:
             trial=self._planned.number,
             budget=int(budget.value or 0),
             timeout=float(timeout.value or 0),
+            retries=int(options.retries.value or 0),
             gate=options.choose_gate(target),
             settings=settings,
         )
@@ -206,7 +272,11 @@ class ItemTrial:
         return Place(
             session=session,
             shown_as=show_path_from(self._item.config.rootpath, session),
-            hidden=(self._options.directory, self._target.file.with_name(fake.FILE_NAME)),
+            hidden=(
+                self._options.directory,
+                self._target.file.with_name(fake.FILE_NAME),
+                *(login.path for login in self._logins if not login.is_private),  # homes are hidden anyway
+            ),
             readable=tuple(self._target.file.parent / path for path in readable),
         )
 
@@ -236,60 +306,6 @@ def _take_over_limit(item: pytest.Item) -> Iterator[None]:
         if is_shared and clock is not None and not clock.expired:
             left = round(max(limit.due - time.monotonic(), 0.001), 3)  # which its message then says
             item.ihook.pytest_timeout_set_timer(item=item, settings=limit.settings._replace(timeout=left))
-
-
-class _ItemHooks:
-    """The hooks as one item calls them: its own conftest files answer first.
-
-    *refused* is the first warning about an observer that the user wants to be an error, once the run is over.
-    """
-
-    def __init__(self, item: pytest.Item, redactor: Redactor) -> None:
-        self._item = item
-        self._redactor = redactor
-        self.refused: TargetWarning | None = None
-
-    def propose(self, request: ProposalRequest) -> object:
-        with _failures_as_errors("the backend"):
-            return self._item.ihook.pytest_metaharness_propose(request=request)
-
-    def check(self, check: Check, workspace: Path) -> object:
-        with _failures_as_errors("it"):
-            if check.call is not None:
-                return check.call(workspace)
-            return self._item.ihook.pytest_metaharness_check(check=check, workspace=workspace)
-
-    def objective(self, target: Target, results: Mapping[str, CheckResult]) -> object:
-        try:
-            return self._item.ihook.pytest_metaharness_objective(target=target, results=results)
-        except FAILURES as error:
-            message = f"pytest_metaharness_objective raised {type(error).__name__}: {error}"
-            raise MetaharnessError(message) from error
-
-    def candidate(self, run: Run, candidate: Candidate) -> None:
-        try:
-            self._item.ihook.pytest_metaharness_candidate(run=run, candidate=candidate)
-        except FAILURES as error:  # an observer must not end a paid run, nor may what is said of it
-            try:
-                self.warn(f"pytest_metaharness_candidate raised {type(error).__name__}: {error}")
-            except TargetWarning as refused:
-                self.refused = self.refused or refused
-
-    def warn(self, message: str) -> None:
-        path, line, _ = self._item.reportinfo()  # Item.warn insists on a line, and a target file has none to name
-        warning = TargetWarning(escape(self._redactor.text(message)))
-        warnings.warn_explicit(warning, category=None, filename=str(path), lineno=(line or 0) + 1)
-
-
-@contextmanager
-def _failures_as_errors(who: str) -> Iterator[None]:
-    """Make what ``pytest.fail`` and ``pytest.skip`` raise, which is no ``Exception``, an answer like any other."""
-    try:
-        yield
-    except (pytest.fail.Exception, pytest.skip.Exception) as error:
-        name = "skip" if isinstance(error, pytest.skip.Exception) else "fail"
-        message = f"{who} called pytest.{name}: {error}"
-        raise RuntimeError(message) from error
 
 
 def describe_error(error: BaseException) -> str | None:

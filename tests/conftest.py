@@ -7,15 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sessions import LEAN
+from sessions import LEAN, lack
 
 from pytest_metaharness.core.processes.sandbox import choose_sandbox
-
-
-def lack(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI this must not be absent: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +20,45 @@ def bwrap() -> None:
         lack(sandbox.notice or "no bwrap")
 
 
+def find_agent(name: str, package: str) -> Path:
+    """Find the real program of an agent, in the folder METAHARNESS_AGENTS or on PATH."""
+    folder = os.environ.get("METAHARNESS_AGENTS")
+    local = Path(folder, "node_modules", ".bin", name) if folder else None
+    found = str(local) if local and local.exists() else shutil.which(name)
+    if found is None:
+        lack(f"{name} is not installed (npm install -g {package}, or set METAHARNESS_AGENTS)")
+    assert found is not None
+    return Path(found)
+
+
 @pytest.fixture(scope="session")
 def codex() -> Path:
     """The real Codex CLI."""
-    folder = os.environ.get("METAHARNESS_AGENTS")
-    local = Path(folder, "node_modules", ".bin", "codex") if folder else None
-    found = str(local) if local and local.exists() else shutil.which("codex")
-    if found is None:
-        lack("the Codex CLI is not installed (npm install -g @openai/codex, or set METAHARNESS_AGENTS)")
-    assert found is not None
-    return Path(found)
+    return find_agent("codex", "@openai/codex")
+
+
+@pytest.fixture(scope="session")
+def gemini() -> Path:
+    """The real Gemini CLI."""
+    return find_agent("gemini", "@google/gemini-cli")
+
+
+@pytest.fixture(scope="session")
+def opencode() -> Path:
+    """The real OpenCode."""
+    return find_agent("opencode", "opencode-ai")
+
+
+@pytest.fixture(scope="session")
+def pi() -> Path:
+    """The real Pi."""
+    return find_agent("pi", "@mariozechner/pi-coding-agent")
+
+
+@pytest.fixture(scope="session")
+def claude() -> Path:
+    """The real Claude Code."""
+    return find_agent("claude", "@anthropic-ai/claude-code")
 
 
 @pytest.fixture(params=["auto", "off"], ids=["jailed", "unjailed"])
@@ -55,3 +78,10 @@ def _lean_sessions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # which unsets the variable
         monkeypatch.setenv("PYTEST_ADDOPTS", LEAN)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what came of the matrix of agents and cases, if it was tested; with workers, here is where all is known."""
+    from providers.matrix_table import write_table  # noqa: PLC0415 - only this needs it
+
+    write_table(terminalreporter)

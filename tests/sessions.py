@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -141,6 +143,24 @@ def read_outcomes(run: Run) -> list[str]:
     return [candidate["outcome"] for candidate in run["candidates"]]
 
 
+def read_all(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Give every name and content below *folder*, with where it stands, and the content of every git object."""
+    for path in folder.rglob("*"):
+        yield f"name of {path}", os.fsencode(path)
+        if path.is_symlink():
+            yield f"link {path}", os.fsencode(os.readlink(path))
+        elif path.is_file():
+            yield str(path), path.read_bytes()
+    for store in folder.rglob("store.git"):
+        yield str(store), read_objects(store)
+
+
+def read_objects(store: Path) -> bytes:
+    """Give the content of every object of the git repository *store*."""
+    command = ["git", "--git-dir", str(store), "cat-file", "--batch-all-objects", "--batch"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
 def read_table(file: Path) -> list[dict[str, str]]:
     """Give the rows of a TSV file as its heading names them."""
     heading, *lines = (line.split("\t") for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
@@ -162,3 +182,10 @@ def make_mark() -> str:
 def find_processes(argument: str) -> list[psutil.Process]:
     """Give the processes of this machine that have *argument* on their command line."""
     return [process for process in psutil.process_iter(["cmdline"]) if argument in (process.info["cmdline"] or ())]
+
+
+def lack(reason: str) -> None:
+    """Skip the test for want of something on this machine, but never in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI this must not be absent: {reason}")
+    pytest.skip(reason)

@@ -77,31 +77,3 @@ def test_collecting_runs_nothing(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "one")
     collect(pytester)
     assert not (pytester.path / ".metaharness").exists()
-
-
-def test_all_problems_of_a_target_are_a_collection_error_without_traceback(pytester: pytest.Pytester) -> None:
-    folder = pytester.mkdir("bad")
-    (folder / "baseline").mkdir()
-    (folder / "metaharness.yaml").write_text(
-        "goal: x\nbudgt: 3\nchecks:\n  a: {run: 'true', weight: -1}\n  a: {run: 'true'}\n"
-    )
-    result = pytester.runpytest_subprocess("bad")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        [
-            "bad/metaharness.yaml:2: *budgt*did you mean 'budget'?*",
-            "bad/metaharness.yaml:4: checks.a.weight: must be > 0, got -1",
-            "bad/metaharness.yaml:5: *",
-        ]
-    )
-    result.stdout.no_fnmatch_line("*Traceback*")
-
-
-def test_an_unregistered_mark_is_named(pytester: pytest.Pytester) -> None:
-    make_target(pytester.path / "one")
-    text = (pytester.path / "one" / "metaharness.yaml").read_text().replace("[slow]", "[slwo]")
-    (pytester.path / "one" / "metaharness.yaml").write_text(text)
-    result = pytester.runpytest_subprocess("one")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*slwo*"])

@@ -28,8 +28,9 @@ from doc_pages import (
     slug,
     write_example,
 )
-from providers.codex_steps import DONE, KEY, patch
+from providers.codex_steps import DONE, patch
 from providers.model_server import ModelServer
+from providers.proposing import KEY
 
 import pytest_metaharness
 from pytest_metaharness.backends import PROVIDERS, fake
@@ -274,7 +275,7 @@ def test_every_provider_and_key_of_a_backend_is_documented() -> None:
     documented = set(read_rows("backends.md", "key"))
     for name, own in get_schemas().items():
         if own.fields:
-            assert set(read_rows("backends.md", f"key of `{name}`")) == set(own.fields)
+            assert set(read_rows("agents.md", f"key of `{name}`")) == set(own.fields)
         properties = target_json_schema(get_schemas())["$defs"][f"backend-{name}"]["properties"]
         assert documented == set(properties) - set(own.fields)
     assert set(read_rows("backends.md", "key of a proposal")) == set(fake._PROPOSAL.fields)
@@ -293,7 +294,7 @@ def test_every_field_column_and_word_of_the_report_is_documented() -> None:
     assert {*RUN_COLUMNS, *LEDGER_COLUMNS} <= codes
     assert list(read_rows("reports.md", "outcome")) == list(get_args(Outcome))
     assert set(read_rows("reports.md", "status")) == set(get_args(RunStatus))
-    assert set(get_args(ProposalStatus)) <= find_codes("backends.md")
+    assert set(get_args(ProposalStatus)) <= find_codes("backends.md") | find_codes("agents.md")
 
 
 def test_every_public_name_is_documented() -> None:

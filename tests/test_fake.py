@@ -117,7 +117,7 @@ def test_a_patch_applies_also_where_the_temporary_folder_lies_in_a_repository(
 BROKEN: dict[str, tuple[bytes | None, str]] = {
     "missing": (None, "backend 'fake' plays missing/fake.yaml, which is missing; write one beside metaharness.yaml,*"),
     "empty": (b"", "empty/fake.yaml:1: is empty"),
-    "syntax": (b"proposals: [\n", "syntax/fake.yaml:2: *"),
+    "syntax": (b"proposals: [\n", "syntax/fake.yaml:1: not valid YAML: *"),
     "unknown": (b"proposal: []", "unknown/fake.yaml:1: proposal: unknown key 'proposal' *did you mean 'proposals'*"),
     "nothing": (
         b"proposals:\n  - summary: says only",

@@ -6,145 +6,36 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import psutil
 import pytest
-from sessions import Run, find_session, make_target, read_outcomes, read_report, run_session
+from faults import (
+    TARGET,
+    check_interrupted,
+    check_nothing_left,
+    find_sleepers,
+    marking,
+    running,
+    wait_until,
+    wait_until_all_ended,
+    write_case,
+)
+from sessions import find_session, make_target, read_outcomes, read_report, run_session
 
-PATIENCE_S = 30.0
-TARGET = """\
-goal: Say yes, please.
-budget: 3
-checks:
-  a: {contains: {path: a.txt, all: ["yes"]}}
-  b: {contains: {path: a.txt, all: ["please"]}}
-"""
-PROVIDER = """\
-import os, signal, subprocess, sys, time
-from pytest_metaharness import Proposal
-
-SLEEP_BESIDE_A_DAEMON = [sys.executable, "-c", '''
-import os
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        os.execlp("sleep", "sleep", "MARKER")
-    os._exit(0)
-os.wait()
-os.execlp("sleep", "sleep", "MARKER")
-''']
-
-def hang(request):
-    with open(f"{request.target.name}.pid", "w") as file:
-        file.write(str(os.getpid()))
-    request.run(SLEEP_BESIDE_A_DAEMON)
-
-def hang_in_python(request):
-    subprocess.Popen(SLEEP_BESIDE_A_DAEMON)
-    while True:
-        try:
-            time.sleep(1000)
-        except Exception:
-            pass
-
-def break_record(request):
-    record = request.log_dir.parent / "run.json"
-    record.unlink()
-    record.mkdir()
-    signal.raise_signal(signal.SIGINT)
-
-def finish(request):
-    (request.workspace / "a.txt").write_text("yes, please")
-
-def pytest_metaharness_propose(request):
-    if request.candidate == "c0001":
-        (request.workspace / "a.txt").write_text("yes")
-        return Proposal(status="completed")
-    STEPS[request.target.name](request)
-    return Proposal(status="completed")
-"""
-_numbers = itertools.count(1)
+from pytest_metaharness.interruption import REPEAT_S, Interruption
 
 
 @pytest.fixture
 def marker() -> Iterator[str]:
-    """The argument of every program that hangs in this test, and in no other; none is left after it."""
-    text = f"{os.getpid()}.{next(_numbers):04}"
-    yield text
-    for process in find_sleepers(text):
-        process.kill()
+    with marking() as text:
+        yield text
 
 
 @pytest.fixture(autouse=True)
 def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch, pytester: pytest.Pytester) -> None:
     """A killed session leaves its temporary folders behind: here, not on the machine."""
     monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
-
-
-def write_case(root: Path, marker: str, **steps: str) -> None:
-    """Make a target per step; the first proposal of each is kept, the second one takes the step."""
-    table = ", ".join(f"{name!r}: {step}" for name, step in steps.items())
-    (root / "conftest.py").write_text(f"{PROVIDER}\nSTEPS = {{{table}}}\n".replace("MARKER", marker))
-    for name in steps:
-        make_target(root / name, TARGET, a_txt="no")
-
-
-def find_sleepers(marker: str) -> list[psutil.Process]:
-    """Find the programs that hang, and all that were started for them: each has the marker on its command line."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline", "status"])
-        if process.info["status"] != psutil.STATUS_ZOMBIE and marker in " ".join(process.info["cmdline"] or ())
-    ]
-
-
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
-def wait_until_all_ended(marker: str) -> None:
-    wait_until(lambda: not find_sleepers(marker), f"nothing of {marker} is left running")
-
-
-@contextmanager
-def running(root: Path, marker: str, *args: str, sleepers: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a session and wait until that many programs hang in it; it is over at the end of the block."""
-    with (root / "output").open("wb") as output:
-        session = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--metaharness=mine", *args],
-            cwd=root,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        wait_until(
-            lambda: sum(process.info["cmdline"] == ["sleep", marker] for process in find_sleepers(marker)) == sleepers,
-            f"{sleepers} programs hang:\n{(root / 'output').read_text()}",
-        )
-        yield session
-        session.wait(PATIENCE_S)
-    finally:
-        if session.poll() is None:
-            os.killpg(session.pid, signal.SIGKILL)
-            session.wait()
-
-
-def check_interrupted(run: Run, reason: str) -> None:
-    assert (run["status"], run["gate"]["passed"]) == ("interrupted", False)
-    assert reason in run["reason"]
-    assert read_outcomes(run) == ["baseline", "keep"]
-    assert (run["baseline"], run["best"], run["best_candidate"]) == (0.0, 0.5, "c0001")
-    assert run["changed_files"] == ["a.txt"]
 
 
 # -------------------------------------------------------------------------------------------------------- signals
@@ -195,6 +86,56 @@ def test_a_signal_ends_a_session_with_workers(
     for run in runs:
         check_interrupted(run, "interrupted")
     assert (find_session(root) / "report.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "sleepers", "step"),
+    [
+        ((), 2, "hang"),
+        (("--metaharness-sandbox=off",), 2, "hang_in_python"),
+        (("-n2",), 4, "hang"),
+    ],
+    ids=["serial", "serial-unjailed", "xdist"],
+)
+def test_a_second_signal_says_nothing_new(
+    pytester: pytest.Pytester, marker: str, args: tuple[str, ...], sleepers: int, step: str
+) -> None:
+    root = pytester.path
+    write_case(root, marker, first=step, second="hang")
+    with running(root, marker, *args, sleepers=sleepers) as session:
+        os.killpg(session.pid, signal.SIGINT)
+        wait_until(lambda: len(find_sleepers(marker)) < sleepers, "the first is being obeyed")
+        os.killpg(session.pid, signal.SIGINT)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert not find_sleepers(marker)
+    runs = read_report(root)["runs"]
+    assert len(runs) == (2 if "-n2" in args else 1)
+    for run in runs:
+        check_interrupted(run, "interrupted: ")
+        assert json.loads((root / run["directory"] / "run.json").read_text())["status"] == "interrupted"
+    output = (root / "output").read_text()
+    assert "Traceback" not in output
+    assert "first/metaharness.yaml::mine     0.000  0.500  +0.500" in output.replace("mine      ", "mine     ")
+    check_nothing_left(root)
+
+
+def test_who_insists_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that swallowed the first Ctrl-C gets the next one too, a while later; other tests get every one."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    handler = Interruption()
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            handler(signal.SIGINT, None)
+    with handler.covering():
+        with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+            handler(signal.SIGTERM, None)
+        now += REPEAT_S / 2
+        handler(signal.SIGINT, None)
+        now += REPEAT_S / 2
+        with pytest.raises(KeyboardInterrupt):
+            handler(signal.SIGINT, None)
+    handler(signal.SIGINT, None)
 
 
 def test_a_check_is_interrupted_too(pytester: pytest.Pytester, marker: str) -> None:

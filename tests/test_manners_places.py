@@ -70,6 +70,7 @@ def test_ini_files_of_every_kind(pytester: pytest.Pytester, file: str, content: 
         "budget": [2, "ini metaharness_budget"],
         "timeout": [30.5, "ini metaharness_timeout"],
         "sandbox": ["auto", "ini metaharness_sandbox"],
+        "retries": [2, "default"],
         "trials": [1, "default"],
     }
 
@@ -87,6 +88,7 @@ def test_options_from_everywhere(
         "budget": [2, "ini metaharness_budget"],
         "timeout": [20.0, "--metaharness-timeout"],
         "sandbox": ["auto", "default"],
+        "retries": [2, "default"],
         "trials": [1, "--metaharness-trials"],
     }
 

@@ -85,6 +85,7 @@ def test_settings_tell_where_they_come_from(pytester: pytest.Pytester, target: P
     pytester.runpytest_subprocess("--metaharness=quick", "--metaharness-trials=1", "small").assert_outcomes(passed=1)
     assert read_settings(pytester) == {
         "budget": [7, "ini metaharness_budget"],
+        "retries": [2, "default"],
         "sandbox": ["auto", "default"],
         "timeout": [40.0, "backend quick"],
         "trials": [1, "--metaharness-trials"],
@@ -112,8 +113,8 @@ def test_backends_of_the_project_are_known_to_every_target(pytester: pytest.Pyte
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("codx", "*unknown backend 'codx' (known: baseline, codex, fake; did you mean 'codex'?)*"),
-        ("strange", "*backend 'strange': nobody answers for provider 'nobody' (built-in: codex, fake*"),
+        ("codx", "*unknown backend 'codx' (known: baseline, *codex, *fake*; did you mean 'codex'?)*"),
+        ("strange", "*backend 'strange': nobody answers for provider 'nobody' (built-in: *codex*fake*"),
     ],
 )
 def test_an_unknown_backend_is_an_error_of_the_item(

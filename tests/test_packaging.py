@@ -19,7 +19,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 PYTEST = {"pytest", "_pytest", "pluggy", "xdist", "pytest_timeout"}
 STARTING = re.compile(r"os\.(system|popen|fork|forkpty|startfile|posix_spawnp?|spawn\w+|exec\w+)|psutil\.Popen")
 STARTERS = {"subprocess", "multiprocessing", "pty", "concurrent.futures.process"}
-MAY_START = {f"core/processes/{name}.py" for name in ("process", "processtree", "guardian")}
+MAY_START = {f"core/processes/{name}.py" for name in ("process", "processtree", "guardian", "watcher")}
 
 
 def test_the_modules_are_found() -> None:

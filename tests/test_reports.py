@@ -88,6 +88,7 @@ def test_every_field_of_the_report(pytester: pytest.Pytester) -> None:
         "settings": {
             "budget": {"value": 4, "from": "metaharness.yaml"},
             "timeout": {"value": 600.0, "from": "default"},
+            "retries": {"value": 2, "from": "default"},
             "trials": {"value": 1, "from": "default"},
             "sandbox": {"value": "auto", "from": "default"},
         },
@@ -234,7 +235,8 @@ def pytest_metaharness_propose(request):
     return Proposal(status="unavailable", reason=os.fsdecode(b"stray \xff"))
 """
     )
-    session = run_session(pytester, "--metaharness=mine", "--junitxml=junit.xml", "-rA", "-v")
+    args = ("--metaharness=mine", "--metaharness-retries=0", "--junitxml=junit.xml", "-rA", "-v")
+    session = run_session(pytester, *args)
     session.result.assert_outcomes(failed=1)
     assert session.run["outcomes"] == {"crash": 1, "discard": 1, "unavailable": 2}
     assert session.candidate(1)["changed_files"] == sorted(

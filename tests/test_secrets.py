@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from sessions import Session, run_session, write_files
+from sessions import Session, read_all, read_objects, run_session, write_files
 
 SECRETS = {"SERVICE_TOKEN": 'tok/5e"cr\\et+value=', "CORP_PASSWORD": "hunter2-hunter2"}
 TARGET = r"""
@@ -124,29 +121,13 @@ def write_forms(value: str) -> set[str]:
     return {value, json.dumps(value)[1:-1], quote(value), base64.b64encode(value.encode()).decode().rstrip("=")}
 
 
-def read_all(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Give every name and content below *folder*, and the content of every git object."""
-    for path in folder.rglob("*"):
-        yield f"name of {path}", os.fsencode(path)
-        if path.is_symlink():
-            yield f"link {path}", os.fsencode(os.readlink(path))
-        elif path.is_file():
-            yield str(path), path.read_bytes()
-    for store in folder.glob("*.git"):
-        yield str(store), read_objects(store)
-
-
-def read_objects(store: Path) -> bytes:
-    command = ["git", "--git-dir", str(store), "cat-file", "--batch-all-objects", "--batch"]
-    return subprocess.run(command, capture_output=True, check=True).stdout
-
-
 def test_a_secret_stands_nowhere_whatever_is_done_with_it(pytester: pytest.Pytester, sandbox_mode: str) -> None:
     write_files(pytester.path, {"metaharness.yaml": TARGET, "conftest.py": PROVIDER, "baseline/said": ""})
     also = tuple(pytester.path / name for name in ("junit.xml", "copy.json", "copy.tsv"))
     session = run_session(
         pytester,
         "--metaharness=mine",
+        "--metaharness-retries=0",
         f"--metaharness-sandbox={sandbox_mode}",
         "--junitxml=junit.xml",
         "--metaharness-report=copy.json",
@@ -271,7 +252,17 @@ def test_no_other_way_out(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyP
     write_files(
         pytester.path, {"metaharness.yaml": json.dumps(target), "conftest.py": LEAKING + provider, "baseline/a.md": "a"}
     )
-    session = run_session(pytester, "--metaharness=mine", "--junitxml=.metaharness/tested/junit.xml")
+    args = ("--metaharness=mine", "--metaharness-retries=0", "--junitxml=.metaharness/tested/junit.xml")
+    session = run_session(pytester, *args)
     begun = tuple(value[:12] for value in (*secrets.values(), SECRETS["CORP_PASSWORD"]))
     assert session.trial.exists()
     assert find_traces(session, of=begun) == []
+
+
+def test_feedback_is_cut_after_its_secrets_are_blotted_out(pytester: pytest.Pytester) -> None:
+    escaped = "".join(f"\\u{ord(char):04x}" for char in SECRETS["CORP_PASSWORD"])
+    verdict = '{"score": 0, "feedback": "%s%s"}' % ("x" * 1990, escaped)  # noqa: UP031 - braces
+    files = {"baseline/verdict": verdict, "metaharness.yaml": 'goal: x\nchecks: {a: {score: "cat verdict"}}\n'}
+    write_files(pytester.path, files)
+    session = run_session(pytester)
+    assert session.feedback()["a"] == "x" * 1990 + "***"

@@ -10,10 +10,12 @@ import pytest
 
 if TYPE_CHECKING:
     from ..core.model import Backend, Proposal, Target
+    from ..core.processes.sandbox import Sandbox
     from ..core.proposals import ProposalRequest
     from ..core.targets.records import Record
+    from .readiness import Readiness
 
-PROVIDERS = ("codex", "fake")
+PROVIDERS = ("codex", "gemini", "opencode", "pi", "claude", "fake")
 
 
 class Provider(Protocol):
@@ -26,6 +28,9 @@ class Provider(Protocol):
 
         :raises BackendError: one line that says what to do.
         """
+
+    def probe(self, backend: Backend, *, environ: Mapping[str, str], sandbox: Sandbox) -> Readiness:
+        """Look for all that *backend* needs; takes seconds, spends nothing."""
 
     def propose(self, request: ProposalRequest) -> Proposal:
         """Make one proposal."""

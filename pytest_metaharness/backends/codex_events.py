@@ -1,20 +1,19 @@
 """What ``codex exec --json`` prints, taken line by line.
 
 Every line is one event. Items (messages, commands, patches, ...) start and complete; the turn completes or fails.
-Unknown events and lines that are no objects are passed over.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from ..core.model import Tokens
-from .events import cut_line, read_count, read_mapping, read_object, read_text, unwrap_error
+from .events import cut_line, read_count, read_mapping, read_text, unwrap_error
+from .transcript import Transcript
 
 TOOLS = frozenset({"command_execution", "file_change", "mcp_tool_call", "collab_tool_call", "web_search"})
 """Types of items that are calls of tools."""
@@ -22,7 +21,13 @@ TOOLS = frozenset({"command_execution", "file_change", "mcp_tool_call", "collab_
 SHOWN = 80
 """Longest piece of a command that is shown in a reason, in characters."""
 
-_RETRY = re.compile(r"Reconnecting\.\.\. ")
+ATTEMPTS = 3
+"""How often a service may fail, for ten seconds, before it is given up; by itself codex takes half a minute."""
+
+BREAK = "stream disconnected"
+"""An answer that breaks off. Codex asks again five times in six seconds, which may save the work of an hour."""
+
+_RETRY = re.compile(r"Reconnecting\.\.\. (?P<number>\d+)/\d+(?: \((?P<reason>.*)\))?", re.DOTALL)
 
 _DENIALS = (
     (re.compile(r"patch rejected: (?P<what>[^;\n]+)"), "{}"),
@@ -32,39 +37,20 @@ _DENIALS = (
 )
 
 
-class Transcript:
-    """What codex has said so far.
-
-    *completed* and *failure* are set by the events that end a turn; a notice that a request is tried again is neither.
-    """
+class CodexTranscript(Transcript):
+    """What codex has said so far."""
 
     def __init__(self) -> None:
-        self.completed = False
-        self.failure = ""
-        self.message = ""
-        self.tokens: Tokens | None = None
-        self._started = False
+        super().__init__()
         self._complaint = ""
-        self._retry = ""
-        self._tools: set[str] = set()
-        self._running: dict[str, tuple[str, float]] = {}
-        self._denial = ""
+        self._has_left_socket = False
 
-    @property
-    def tool_calls(self) -> int:
-        """How many tools were called, those that never came back included."""
-        return len(self._tools)
-
-    def take(self, line: bytes) -> None:
-        """Take in one line of standard output."""
-        event = read_object(line)
-        if event is None:
-            return
+    def take_event(self, event: Mapping[str, Any]) -> None:
         kind = read_text(event, "type")
         if kind.startswith("item."):
             self._take_item(kind, read_mapping(event, "item"))
         elif kind == "turn.started":
-            self._started = True
+            self.has_begun = True
         elif kind == "turn.completed":
             self.completed, self.failure = True, ""
             usage = read_mapping(event, "usage")
@@ -79,43 +65,41 @@ class Transcript:
             self.failure = unwrap_error(message)
         elif kind == "error":
             message = read_text(event, "message")
-            if _RETRY.match(message):
-                self._retry = message
+            if again := _RETRY.match(message):
+                self._take_retry(message, int(again["number"]), again["reason"] or "its answers broke off")
             else:
                 self._complaint = message
 
-    def tell_state(self) -> str:
-        """Tell what codex was doing when it was stopped."""
-        if self.completed or self.failure:
-            return "its turn was over, but it did not end"
-        if self._running:
-            what, since = min(self._running.values(), key=lambda running: running[1])
-            return f"its {what} had been running for {time.monotonic() - since:.0f} s"
-        if self._retry:
-            return f"its service could not be used ({cut_line(self._retry)})"
-        return "the model was silent" if self._started else "it said nothing"
+    def _take_retry(self, message: str, number: int, reason: str) -> None:
+        """Note that a request is made again; *number* counts from 1, and anew once one has succeeded.
+
+        Codex tries a WebSocket first, and HTTP where that fails as often; the first failure of a WebSocket is not told.
+        """
+        self.retry = message
+        self._has_left_socket |= number == 1
+        if self._has_left_socket and number >= ATTEMPTS and not reason.startswith(BREAK):
+            self.completed, self.is_hopeless = False, True
+            self.failure = f"{reason.rstrip('.')} (its service failed {number} times)"
 
     def find_denial(self, stderr: str) -> str | None:
-        """Tell what kept codex from writing, from its events and its *stderr*; ``None`` when nothing did."""
         for pattern, text in _DENIALS:
             if found := pattern.search(stderr):
                 return cut_line(text.format(found["what"].strip()))
-        return self._denial or None
+        return super().find_denial(stderr)
 
     def _take_item(self, kind: str, item: Mapping[str, Any]) -> None:
-        self._retry = ""
+        self.retry = ""
         of_type, name = read_text(item, "type"), read_text(item, "id")
         if of_type == "agent_message":
             self.message = read_text(item, "text") or self.message
         if of_type not in TOOLS:
             return
-        self._tools.add(name)
         if kind == "item.started":
-            self._running[name] = _name_tool(item), time.monotonic()
+            self.start_tool(name, _name_tool(item))
         elif kind == "item.completed":
-            self._running.pop(name, None)
-            if of_type == "command_execution" and not self._denial:
-                self._denial = _find_refused_write(read_text(item, "aggregated_output"))
+            self.end_tool(name)
+            if of_type == "command_execution" and not self.denial:
+                self.denial = _find_refused_write(read_text(item, "aggregated_output"))
 
 
 def _find_refused_write(output: str) -> str:

@@ -11,22 +11,33 @@ import msgspec
 LINE = 300
 """Longest reason or summary taken from a program's output, in characters."""
 
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _STATUS = re.compile(r"\bstatus(?: code)?:? (?P<code>[1-5]\d\d)\b")
 
 _REFUSALS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
         (r"refresh token|could not be refreshed|sign in again|not logged in|missing environment variable", "login"),
+        (r"api[ _-]?key.{0,40}(invalid|not valid|expired|not found)|(invalid|incorrect).{0,20}api[ _-]?key", "login"),
+        (r"(invalid|no).{0,20}credentials|authentication[ _](failed|error)|unauthenticated", "login"),
+        (r"no api key|manual authorization is required|must specify the \w+_KEY", "login"),
         (r"newer version of|is too old", "outdated"),
-        (r"usage limit|quota|billing|out of credits|not included|upgrade to (plus|pro)", "quota"),
-        (
-            r"model.{0,120}(not supported|does not exist|not found|do not have access|not available)|model_not_found",
-            "model",
-        ),
-        (r"rate limit|too many requests", "rate"),
+        (r"usage limit|quota|billing|out of credits|credit balance|not included|upgrade to (plus|pro)", "quota"),
+        (r"(hit|reached) your .{0,40}limit|out of usage credits", "quota"),
+        (r"model.{0,120}(not supported|(does|may) not exist|not found|do not have access|not available)", "model"),
+        (r"model_not_found", "model"),
+        (r"unknown (provider|model)\b", "model"),
+        (r"rate[ _-]?limit|too many requests|resource[ _]exhausted", "rate"),
         (r"high demand|overloaded|at capacity|capacity unavailable", "busy"),
-        (r"connection (failed|refused|reset)|error sending request|lookup address|timed out|no running", "network"),
-        (r"stream disconnected|network error|error while reading the server response", "network"),
+        (r"connection (error|failed|refused|reset)|error sending request|timed out|no running", "network"),
+        (r"unable to connect", "network"),
+        (r"(cannot|unable to) connect|socket connection was closed", "network"),
+        (
+            r"lookup address|ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|fetch failed|socket hang up",
+            "network",
+        ),
+        (r"stream (disconnected|ended|was cut)|network error|error while reading the server response", "network"),
+        (r"its service failed \d+ times", "busy"),
     )
 )
 
@@ -58,6 +69,17 @@ def read_count(mapping: Mapping[str, Any], key: str) -> int:
     """Give the whole number >= 0 under *key*, 0 where there is none."""
     value = mapping.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def strip_escapes(text: str) -> str:
+    """Give *text* without the sequences that colour it in a terminal."""
+    return _ESCAPE.sub("", text)
+
+
+def read_number(mapping: Mapping[str, Any], key: str) -> float:
+    """Give the number >= 0 under *key*, 0 where there is none."""
+    value = mapping.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else 0.0
 
 
 def cut_line(text: str, limit: int = LINE) -> str:

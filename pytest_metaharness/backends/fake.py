@@ -11,15 +11,19 @@ from typing import Any
 
 from ..core.errors import BackendError, TargetError
 from ..core.model import Backend, Proposal, Target
+from ..core.processes.sandbox import Sandbox
 from ..core.proposals import ProposalRequest
+from ..core.targets.backend_tables import ProviderKeys
 from ..core.targets.fields import FILE
 from ..core.targets.records import AtLeastOne, Field, ListOf, MappingOf, Record
 from ..core.targets.schema import Choice, Problems, Text
 from ..core.targets.yamltree import SyntaxProblem, read_tree
+from .readiness import Readiness
 
 FILE_NAME = "fake.yaml"
 
-OPTIONS = Record(fields={})
+_NO_AGENT = "fake plays a file and starts no agent"
+OPTIONS = ProviderKeys(fields={}, lacks=dict.fromkeys(("executable", "base_url", "api_key", "api", "args"), _NO_AGENT))
 """This provider has no keys of its own."""
 
 _PROPOSAL = Record(
@@ -47,6 +51,11 @@ def check_ready(backend: Backend, *, target: Target, environ: Mapping[str, str])
     :raises BackendError: they cannot; the message has every problem.
     """
     _read_proposals(target)
+
+
+def probe(backend: Backend, *, environ: Mapping[str, str], sandbox: Sandbox) -> Readiness:  # noqa: ARG001 - as above
+    """Say what there is: nothing can be missing but a target's file."""
+    return Readiness(program="built in", credentials="none needed", service=FILE_NAME)
 
 
 def propose(request: ProposalRequest) -> Proposal:

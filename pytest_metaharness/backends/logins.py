@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SECRET_LENGTH = 16
 """Shorter strings of a login file are words such as ``chatgpt``; tokens, keys and account numbers are longer."""
 
+_PUBLIC = frozenset({"scope", "scopes", "subscriptionType", "rateLimitTier", "token_type", "tokenType"})
+"""Keys of a login file whose values are words too, however long."""
+
 PAUSE = 0.1
 
 
@@ -95,6 +98,7 @@ def lend_login(file: Path, place: Path, *, linked: bool, until: float) -> Iterat
     try:
         _lock(folder, file, until)
         try:
+            place.unlink(missing_ok=True)  # of an earlier try of the same proposal
             login = Login(original, place, linked=linked)
         except OSError as error:
             message = f"the login {file} cannot be used: {error}"
@@ -153,7 +157,8 @@ def _walk(key: str, value: Any) -> Iterator[tuple[str, str]]:
         yield key, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _walk(f"{key}.{name}" if key else str(name), inner)
+            if name not in _PUBLIC:
+                yield from _walk(f"{key}.{name}" if key else str(name), inner)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _walk(f"{key}[{number}]", inner)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import platform
 import shlex
 import shutil
@@ -35,11 +34,13 @@ fresh folder and checked there. Changes below {BRIEF_FOLDER}/ are ignored.
 """
 
 
-def write_brief(workspace: Path, *, target: Target, parent: Candidate, sealed: Snapshot) -> str:
-    """Write ``BRIEF.md`` into *workspace* and give its text."""
+def write_brief(
+    workspace: Path, *, target: Target, parent: Candidate, sealed: Snapshot, environment: Sequence[str]
+) -> str:
+    """Write ``BRIEF.md`` into *workspace* and give its text; *environment* describes this machine."""
     folder = workspace / BRIEF_FOLDER
     folder.mkdir()
-    text = "\n".join(_brief_lines(target, parent, SealedText(target, sealed)))
+    text = "\n".join(_brief_lines(target, parent, SealedText(target, sealed), environment))
     (folder / "BRIEF.md").write_text(text, encoding="utf-8", errors="replace")
     return text
 
@@ -64,7 +65,7 @@ class SealedText:
         return any(name in command for name in self._names) or any(line in feedback for line in self._lines)
 
 
-def _brief_lines(target: Target, parent: Candidate, sealed: SealedText) -> list[str]:
+def _brief_lines(target: Target, parent: Candidate, sealed: SealedText, environment: Sequence[str]) -> list[str]:
     scope = target.editable
     lines = [f"# Improve the harness of {target.name}", "", "## Goal", "", target.goal.strip(), ""]
     if target.constraints:
@@ -80,7 +81,7 @@ def _brief_lines(target: Target, parent: Candidate, sealed: SealedText) -> list[
     if parent.objective is None:
         lines += [f"Invalid: {parent.reason}", ""]
     lines += describe_checks(target.checks, parent.checks, sealed)
-    return [*lines, "", "## Environment", "", *(f"- {line}" for line in describe_environment()), ""]
+    return [*lines, "", "## Environment", "", *(f"- {line}" for line in environment), ""]
 
 
 def describe_checks(checks: Sequence[Check], records: Sequence[CheckRecord], sealed: SealedText) -> list[str]:
@@ -150,9 +151,8 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].replace("|", "\\|")
 
 
-@functools.cache
 def describe_environment() -> tuple[str, ...]:
-    """Name the operating system and the tools that checks find here, with their versions; asked once per process."""
+    """Name the operating system and the tools that checks find here, with their versions; takes a while."""
     lines = [f"operating system: {platform.system()} {platform.release()} ({platform.machine()})"]
     with temporary_folder("probe") as folder:
         (folder / "home").mkdir()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
+from pathlib import Path
+
 
 class MetaharnessError(Exception):
     """Anything this package raises on purpose."""
@@ -29,3 +33,14 @@ class SandboxError(MetaharnessError):
 
 class StoreError(MetaharnessError):
     """The session store cannot be used: git missing, disk full, foreign content. Never a candidate's fault."""
+
+
+def explain_system_error(error: OSError, directory: Path) -> str:
+    """Say in a line what the system did not let us do; sessions are stored in *directory*."""
+    what = error.strerror or str(error)
+    where = f"{error.filename or f'{directory} or {tempfile.gettempdir()}'}: {what}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"the disk is full: {where}; make room, or store sessions elsewhere (--metaharness-dir, TMPDIR)"
+    if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}:
+        return f"sessions cannot be stored: {where}; another place can be given with --metaharness-dir"
+    return where

@@ -5,7 +5,7 @@ All values are immutable. Objectives and check values are 0 to 1, higher is bett
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,7 +122,8 @@ class Backend(_Asked, frozen=True, kw_only=True):
     """A named configuration of a provider.
 
     *env* maps names to values; ``None`` passes the variable of that name through. *api_key* is the **name** of the
-    variable that holds the key. *options* are the provider's own keys.
+    variable that holds the key. *parallel* is how many of its proposals may run at once in a session; ``None``: any.
+    *options* are the provider's own keys.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Backend(_Asked, frozen=True, kw_only=True):
     args: Sequence[str] = ()
     env: Mapping[str, str | None] = {}
     timeout: float | None = None
+    parallel: int | None = None
     options: Mapping[str, Any] = {}
 
 
@@ -183,6 +185,18 @@ class Tokens(_Value, frozen=True):
     input: int = 0
     cached: int = 0
     output: int = 0
+
+
+def add_tokens(many: Iterable[Tokens | None]) -> Tokens | None:
+    """Add up those that are known."""
+    known = [tokens for tokens in many if tokens is not None]
+    if not known:
+        return None
+    return Tokens(
+        input=sum(tokens.input for tokens in known),
+        cached=sum(tokens.cached for tokens in known),
+        output=sum(tokens.output for tokens in known),
+    )
 
 
 class Proposal(_Value, frozen=True):

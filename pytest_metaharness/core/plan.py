@@ -15,7 +15,10 @@ from .proposals import ProposalRequest
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned search. *backend* is ``None`` when only the baseline is measured; *timeout* is in seconds."""
+    """One planned search. *backend* is ``None`` when only the baseline is measured.
+
+    *timeout* is in seconds; *retries* is how often a proposal is tried again while its service is unavailable.
+    """
 
     nodeid: str
     target: Target
@@ -24,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     trial: int
     budget: int
     timeout: float
+    retries: int
     gate: Gate
     settings: Mapping[str, Setting]
 

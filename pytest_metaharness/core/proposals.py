@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from .errors import BackendError, SandboxError, StoreError
+from .errors import BackendError, SandboxError, StoreError, explain_system_error
 from .model import Backend, Candidate, Proposal, Target
 from .processes.alarm import Alarm, Expired, alarm
-from .processes.process import Completed, host_environment, run, tracking
+from .processes.process import Completed, Listener, host_environment, run, tracking
 from .processes.sandbox import Sandbox
 from .redaction import SECRET_LENGTH, Redactor
 
@@ -57,6 +57,11 @@ class ProposalRequest:
         """Whether programs run in the jail, which then is all that contains them."""
         return self._sandbox.mode == "bwrap"
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the proposal's time is up."""
+        return time.monotonic() >= self._deadline
+
     def environ(self, name: str) -> str | None:
         """Give a variable of the user's environment."""
         return os.environ.get(name)
@@ -76,16 +81,19 @@ class ProposalRequest:
         writable: Sequence[Path] = (),
         cwd: Path | None = None,
         grace: float = 2.0,
-        on_line: Callable[[bytes], None] | None = None,
+        on_line: Listener | None = None,
+        on_stderr_line: Listener | None = None,
     ) -> Completed:
         """Run a program with the guarantees of this package until it ends or the proposal's time is up.
 
         It sees the allow-listed environment, the backend's ``env`` and *env*; it may write to the workspace, *state*
         and *writable*. *secrets* (name -> value) are blotted out in everything stored from now on; so are the values
-        of variables passed through. *on_line* gets each line of standard output as it comes. At the end of the time
-        all its programs get SIGTERM, *grace* seconds later SIGKILL. Both streams are kept in *log_dir*.
+        of variables passed through. *on_line* gets each line of standard output as it comes, *on_stderr_line* those
+        of standard error; a program is killed when one of them gives ``True``. At the end of the time all its programs
+        get SIGTERM, *grace* seconds later SIGKILL. Both streams are kept in *log_dir*.
 
         :raises ProgramError: it cannot be started.
+        :raises StoreError: its output cannot be stored.
         """
         passed = read_passed_variables(self.backend)
         self._redactor.add({name: value for name, value in passed.items() if len(value) >= SECRET_LENGTH})
@@ -110,10 +118,14 @@ class ProposalRequest:
                 ),
                 grace=grace,
                 on_line=on_line,
+                on_stderr_line=on_stderr_line,
             )
-            for name, captured in (("stdout", completed.stdout), ("stderr", completed.stderr)):
-                with (self.log_dir / name).open("ab") as log:
-                    log.write(self._redactor.captured(captured).text().encode("utf-8", "replace"))
+            try:
+                for name, captured in (("stdout", completed.stdout), ("stderr", completed.stderr)):
+                    with (self.log_dir / name).open("ab") as log:
+                        log.write(self._redactor.captured(captured).text().encode("utf-8", "replace"))
+            except OSError as error:  # no fault of the program's
+                raise StoreError(explain_system_error(error, self.log_dir)) from error
         return completed
 
 

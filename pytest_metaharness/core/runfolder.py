@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -11,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from .errors import StoreError
 from .model import Candidate, Run, RunStatus, Tokens, Verdict
+from .processes.interrupts import postponed_interrupts
 
 SCHEMA = 1
 """Version of every JSON file we write."""
@@ -19,23 +22,50 @@ SCHEMA = 1
 RUN_FILE = "run.json"
 JOURNAL_FILE = "journal.jsonl"
 PATCH_FILE = "best.patch"
+RESERVE_FILE = ".reserve"
+ASKED = ("nodeid", "target", "backend", "provider", "model", "trial", "budget", "directory")
+"""What the journal repeats of the record, which may get lost."""
+
+
+class RecordError(StoreError):
+    """A record that cannot be read: damaged, or of another version of this package."""
 
 
 class RunFolder:
-    """Writes the record of one trial into *folder*, which must not exist yet."""
+    """Writes the record of one trial into *folder*, which must not exist yet.
+
+    Space is kept back for its end, so that a disk that fills up meanwhile costs nothing of what was found.
+    """
+
+    RESERVE = 128 * 1024
+    """Bytes; a record takes some 1.5 kB per candidate and whatever its checks have to say."""
 
     def __init__(self, folder: Path, run: Run) -> None:
         self.path = folder
         folder.mkdir(parents=True)
-        write_json(folder / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(run)})
-        self._journal = (folder / JOURNAL_FILE).open("ab", buffering=0)
-        asked = {name: getattr(run, name) for name in ("nodeid", "target", "backend", "trial", "budget")}
-        self.log("run", **asked)
+        write_run(folder, run)
+        keep_space(folder, self.RESERVE)
+        self._file = folder / JOURNAL_FILE
+        self._journal = self._file.open("ab", buffering=0)
+        self._is_torn = False
+        self.log("run", pid=os.getpid(), **{name: getattr(run, name) for name in ASKED})
 
     def log(self, event: str, **fields: Any) -> None:
-        """Append one event to the journal; the write is done when this returns."""
-        line = encode_json({"time": round(time.time(), 3), "event": event, **fields})
-        self._journal.write(line + b"\n")
+        """Append one event to the journal; the write is done when this returns.
+
+        :raises OSError: it cannot be written.
+        """
+        line = encode_json({"time": round(time.time(), 3), "event": event, **fields}) + b"\n"
+        if self._is_torn:  # what there was no space for ends in the middle
+            line = b"\n" + line
+        self._is_torn = True
+        try:
+            while line:
+                line = line[self._journal.write(line) :]
+        except OSError as error:
+            error.filename = str(self._file)
+            raise
+        self._is_torn = False
 
     def add(self, candidate: Candidate) -> None:
         """Journal a finished candidate."""
@@ -52,42 +82,138 @@ class RunFolder:
         return folder
 
     def finish(self, run: Run) -> None:
-        """Replace the record by its final state, at once."""
-        self.log("end", status=run.status, reason=run.reason)
-        self._journal.close()
-        write_json(self.path / RUN_FILE, {"schema": SCHEMA, **msgspec.to_builtins(run)})
+        """Replace the record by its final state, at once.
+
+        :raises OSError: it cannot be written, in the journal or at all.
+        """
+        with postponed_interrupts():  # a second Ctrl-C
+            free_space(self.path)
+            try:
+                self.log("end", status=run.status, reason=run.reason)
+            finally:
+                self._journal.close()
+                write_run(self.path, run)
 
 
-def read_run(folder: Path, *, unfinished: RunStatus, reason: str) -> Run:
-    """Read the record in *folder*; one that did not finish gets the status *unfinished* and what its journal tells.
+def keep_space(folder: Path, size: int) -> None:
+    """Take *size* bytes of the disk that :func:`free_space` gives back.
+
+    :raises OSError: there are not that many.
+    """
+    file = folder / RESERVE_FILE
+    with file.open("xb", buffering=0) as stream:
+        try:
+            written = 0
+            while written < size:
+                written += stream.write(bytes(size - written))
+        except OSError as error:
+            file.unlink()
+            error.filename = str(file)
+            raise
+
+
+def free_space(folder: Path) -> None:
+    """Give back what is kept in *folder*, if anything and if it can be."""
+    with contextlib.suppress(OSError):
+        (folder / RESERVE_FILE).unlink()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write the record of *run*, at once."""
+    write_atomically(folder / RUN_FILE, encode_run(run))
+
+
+def encode_run(run: Run) -> bytes:
+    """Give the record of *run* as it is stored."""
+    return format_json({"schema": SCHEMA, **msgspec.to_builtins(run)})
+
+
+def decode_run(record: bytes) -> Run:
+    """Read a record as it is.
+
+    :raises RecordError: it is none, or of another version of this package.
+    """
+    try:
+        raw = msgspec.json.decode(record, type=dict[str, Any])
+        if (schema := raw.pop("schema", None)) != SCHEMA:
+            message = f"it has schema {schema!r:.20} instead of {SCHEMA}"
+            raise RecordError(message)
+        return msgspec.convert(raw, Run)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(str(error)) from error
+
+
+def read_run(folder: Path) -> Run:
+    """Read the record in *folder*; one that is ``running`` has what its journal tells.
 
     :raises OSError: there is no record.
-    :raises msgspec.MsgspecError: the record is damaged.
+    :raises RecordError: the record is damaged.
     """
-    raw = msgspec.json.decode((folder / RUN_FILE).read_bytes())
-    raw.pop("schema", None)
-    run = msgspec.convert(raw, Run)
-    if run.status != "running":
-        return run
-    candidates: list[Candidate] = []
+    run = decode_run((folder / RUN_FILE).read_bytes())
+    return run if run.status != "running" else _complete(run, folder)
+
+
+def restore_run(folder: Path) -> Run | None:
+    """Put a run whose record is gone or damaged together from its journal; ``None`` when that tells nothing either."""
+    for event in _read_journal(folder / JOURNAL_FILE):
+        if event.get("event") == "run":
+            with contextlib.suppress(msgspec.ValidationError):
+                run = msgspec.convert({"status": "running", **{name: event.get(name) for name in ASKED}}, Run)
+                return _complete(run, folder)
+    return None
+
+
+def end_run(run: Run, status: RunStatus, reason: str) -> Run:
+    """Give *run*, which did not come to its own end, this one."""
+    verdict = Verdict(passed=False, failures=(reason,))
+    return msgspec.structs.replace(run, status=status, reason=reason, gate=verdict)
+
+
+def describe_progress(run: Run) -> str:
+    """Say how far *run* got, to follow what ended it."""
+    return f"after {run.candidates[-1].id if run.candidates else 'nothing'} was finished"
+
+
+def find_process(folder: Path) -> int | None:
+    """Name the process that runs the trial in *folder*; ``None`` when it is over, or nobody knows."""
+    pid: object = None
+    for event in _read_journal(folder / JOURNAL_FILE):
+        pid = event.get("pid", pid) if event.get("event") != "end" else None
+    return pid if isinstance(pid, int) else None
+
+
+def _complete(run: Run, folder: Path) -> Run:
+    """Fill in what the journal knows of a run that has no end."""
+    candidates: dict[str, Candidate] = {}
     changed_files: tuple[str, ...] = ()
     for event in _read_journal(folder / JOURNAL_FILE):
-        if event["event"] == "candidate":
-            candidates.append(msgspec.convert(event["candidate"], Candidate))
-        elif event["event"] == "best":
-            changed_files = tuple(event["changed_files"])
-    doing = candidates[-1].id if candidates else "nothing"
-    reason = f"{reason} after {doing} was finished"
-    run = msgspec.structs.replace(run, status=unfinished, reason=reason, gate=Verdict(passed=False, failures=(reason,)))
-    return summarize(run, candidates, changed_files=changed_files)
+        with contextlib.suppress(msgspec.ValidationError):  # as good as a line that cannot be read
+            if event.get("event") == "candidate":
+                candidate = msgspec.convert(event.get("candidate"), Candidate)
+                candidates[candidate.id] = candidate
+            elif event.get("event") == "best":
+                changed_files = msgspec.convert(event.get("changed_files"), tuple[str, ...])
+    return summarize(run, list(candidates.values()), changed_files=changed_files)
 
 
 def _read_journal(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_bytes().splitlines():
-        try:
-            yield msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            return  # the line that was being written when the process died
+    """Give the events in *file*, which need not be there; damaged lines are passed over.
+
+    Such is the last one when the process died while it wrote it.
+    """
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return
+    yield from (event for event in map(decode_object, lines) if event is not None)
+
+
+def decode_object(text: bytes) -> dict[str, Any] | None:
+    """Read a JSON object, such as a line of a journal; ``None`` when it is none, or damaged."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def summarize(run: Run, candidates: Sequence[Candidate], *, changed_files: Sequence[str]) -> Run:
@@ -151,7 +277,12 @@ def _escape_stray(value: Any) -> Any:
 
 def write_json(file: Path, value: object) -> None:
     """Write *value* as indented JSON, at once."""
-    write_atomically(file, msgspec.json.format(encode_json(value), indent=2) + b"\n")
+    write_atomically(file, format_json(value))
+
+
+def format_json(value: object) -> bytes:
+    """Give *value* as indented JSON."""
+    return msgspec.json.format(encode_json(value), indent=2) + b"\n"
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -162,6 +293,8 @@ def write_atomically(file: Path, content: bytes) -> None:
             stream.write(content)
         Path(name).chmod(0o644)
         os.replace(name, file)  # noqa: PTH105 - the pair is named in one place
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(file)
         raise

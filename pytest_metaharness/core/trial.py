@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from pathlib import Path
 
 import msgspec
 
-from .brief import PROMPT, write_brief, write_history
+from .asking import Asking
 from .checks.evaluation import Laboratory, as_results, evaluate, find_required_misses, weigh
 from .checks.kinds import Measured, is_share
 from .checks.reuse import Evaluations
-from .errors import MetaharnessError
+from .errors import MetaharnessError, explain_system_error
 from .folders import temporary_folder
 from .gate import judge_trial
 from .model import (
@@ -27,9 +28,7 @@ from .model import (
     Setting,
 )
 from .plan import Hooks, Place, Plan, name_trial
-from .processes.alarm import Alarm
 from .processes.sandbox import Sandbox
-from .proposals import ProposalRequest, propose
 from .redaction import Redactor
 from .runfolder import PATCH_FILE, RunFolder, summarize
 from .scope import find_missing, find_scope_violation, find_secret
@@ -47,10 +46,7 @@ from .store.snapshot import (
     show_path,
 )
 from .store.store import Store
-from .worktrees import STATE, WORKSPACE, WorkTrees
-
-LONGEST_REASON = 500
-"""Characters of what a backend says that are kept."""
+from .worktrees import WORKSPACE, WorkTrees
 
 
 def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor, hooks: Hooks) -> Run:
@@ -90,7 +86,8 @@ def run_trial(plan: Plan, place: Place, *, sandbox: Sandbox, redactor: Redactor,
         with Store(place.session / "store.git") as store, temporary_folder("trial") as work:
             trial.execute(store, WorkTrees(work, store), name)
     except BaseException as error:
-        text = redactor.text(str(error) or type(error).__name__)
+        said = explain_system_error(error, place.session.parent) if isinstance(error, OSError) else str(error)
+        text = redactor.text(said or type(error).__name__)
         with contextlib.suppress(OSError):  # what ended the trial matters more; its journal tells how far it got
             if isinstance(error, Exception):
                 close("failed", text)
@@ -166,13 +163,29 @@ class _Trial:
             checks=checks,
         )
         self._add(baseline)
-        for candidate in search(baseline, budget=self.plan.budget, attempt=self._attempt):
+        if self.plan.backend is None:
+            return
+        asking = Asking(
+            plan=self.plan,
+            backend=self.plan.backend,
+            place=self.place,
+            folder=self.folder,
+            trees=self.trees,
+            sandbox=self.sandbox,
+            redactor=self.redactor,
+            hooks=self.hooks,
+            sealed=self.sealed,
+            hidden=(*self.place.hidden, *self.unseen),
+        )
+        attempt = functools.partial(self._attempt, asking)
+        for candidate in search(baseline, budget=self.plan.budget, attempt=attempt):
             if candidate.outcome == "keep":
                 self._keep(candidate)
             self._add(candidate)
 
     def _take_in(self, name: str, folder: Path, what: str) -> Scan:
         """Store a folder of the target's as it is."""
+        folder = folder.resolve()  # the target's author may link to it
         scan = scan_folder(folder, is_transient=self.is_transient)
         if found := find_secret(scan, scan.snapshot, folder, self.redactor):
             message = f"{what} of {self.target.name} cannot be stored: {found}; remove it there"
@@ -211,12 +224,12 @@ class _Trial:
 
     # ---------------------------------------------------------------------------------------------- one candidate
 
-    def _attempt(self, candidate: str, parent: Candidate) -> Candidate:
+    def _attempt(self, asking: Asking, candidate: str, parent: Candidate) -> Candidate:
         start = time.monotonic()
-        logs = self.folder.open_candidate(candidate)
-        with self.trees.lend_workspace(candidate, self.best.snapshot) as folder:
-            proposal = self._propose(candidate, parent, folder, logs)
-            taken = self._take_files(candidate, parent, folder / WORKSPACE, proposal, logs)
+        files = self.best.snapshot
+        with self.trees.lend_workspace(candidate, files) as folder:
+            proposal = asking.ask(candidate, parent, below=folder, files=files, candidates=self.candidates)
+            taken = self._take_files(candidate, parent, folder / WORKSPACE, proposal)
         outcome, reason = taken.outcome, taken.reason
         checks: tuple[CheckRecord, ...] = ()
         objective: float | None = None
@@ -241,50 +254,7 @@ class _Trial:
             tool_calls=proposal.tool_calls,
         )
 
-    def _propose(self, candidate: str, parent: Candidate, folder: Path, logs: Path) -> Proposal:
-        workspace = folder / WORKSPACE
-        brief = write_brief(workspace, target=self.target, parent=parent, sealed=self.sealed)
-        write_history(
-            workspace, target=self.target, candidates=self.candidates, run=self.folder.path, sealed=self.sealed
-        )
-        (logs / "brief.md").write_text(brief, encoding="utf-8", errors="replace")
-        (logs / "prompt.md").write_text(PROMPT, encoding="utf-8")
-        backend = self.plan.backend
-        assert backend is not None, "a search has a backend"
-
-        def make_request(deadline: float, clock: Alarm) -> ProposalRequest:
-            return ProposalRequest(
-                target=self.target,
-                parent=parent,
-                candidate=candidate,
-                workspace=workspace,
-                prompt=PROMPT,
-                backend=backend,
-                timeout=self.plan.timeout,
-                log_dir=logs,
-                state=folder / STATE,
-                _sandbox=self.sandbox,
-                _hidden=(*self.place.hidden, *self.unseen),
-                _readable=self.place.readable,
-                _redactor=self.redactor,
-                _deadline=deadline,
-                _clock=clock,
-            )
-
-        self.folder.log("proposal-started", candidate=candidate, parent=parent.id)
-        try:
-            given = propose(self.hooks.propose, timeout=self.plan.timeout, make_request=make_request)
-        finally:
-            self.redactor.folder(logs)  # what a provider wrote there by itself
-        proposal = msgspec.structs.replace(
-            given,
-            reason=self.redactor.text(given.reason)[:LONGEST_REASON],
-            summary=self.redactor.text(given.summary)[:LONGEST_REASON],
-        )
-        self.folder.log("proposal-ended", candidate=candidate, status=proposal.status, reason=proposal.reason)
-        return proposal
-
-    def _take_files(self, candidate: str, parent: Candidate, workspace: Path, proposal: Proposal, logs: Path) -> _Taken:
+    def _take_files(self, candidate: str, parent: Candidate, workspace: Path, proposal: Proposal) -> _Taken:
         """Read what the workspace holds now, and store it unless it carries a secret."""
         before = self.best
         try:
@@ -305,8 +275,9 @@ class _Trial:
             message=f"{self.target.name} {candidate}\n\n{proposal.summary}".strip(),
             parent=(f"{self.name}/{parent.id}", before.snapshot),
         )
-        with (logs / "patch").open("wb") as file:
-            self.store.write_patch(f"{self.name}/{parent.id}", f"{self.name}/{candidate}", file)
+        with (self.folder.open_candidate(candidate) / "patch").open("wb") as file:
+            old = (f"{self.name}/{parent.id}", before.snapshot)
+            self.store.write_patch(old, (f"{self.name}/{candidate}", after.snapshot), file)
         if violation := find_scope_violation(self.target, before, after, changed):
             return _Taken(after, "scope-violation", violation, changed)
         if missing := find_missing(self.target, after):
@@ -364,7 +335,8 @@ class _Trial:
         baseline = self.target.baseline
         below = normalize_folder(baseline.path) if isinstance(baseline, GitBaseline) else "."
         with temporary.open("wb") as file:
-            self.store.write_patch(f"{self.name}/c0000", f"{self.name}/best", file, folder=below)
+            old = (f"{self.name}/c0000", self.baseline.snapshot)
+            self.store.write_patch(old, (f"{self.name}/best", self.best.snapshot), file, folder=below)
         temporary.replace(self.folder.path / PATCH_FILE)
         self.folder.add_best(candidate.id, self.changed_files)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Any
 
@@ -58,6 +59,42 @@ def test_a_key_written_where_its_name_belongs_is_not_shown() -> None:
     assert len(caught.value.problems) == 3
     assert "never the key itself" in caught.value.problems[0]
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"codex": []}, "codex: must be a mapping, got an empty list"),
+        (
+            {"codex": {"env": {"A": 5}}},
+            "codex.env.A: must be text (quoted), or nothing to pass the variable through, got a number",
+        ),
+        ({"codex": {"args": [["x"]]}}, "codex.args[0]: must be text, got a list"),
+        ({"codex": {"model": "\0"}}, "codex.model: must not contain a NUL character"),
+        (
+            {"codex": {"provider": "nobody's"}},
+            "codex.provider: must be the name of a provider (built in: codex, fake), got 'nobody's'",
+        ),
+        ({"codex": {"timeout": float("inf")}}, "codex.timeout: must be a finite number, got inf"),
+        ({"codex": {"timeout": "60"}}, "codex.timeout: must be a number, got '60' (remove the quotes)"),
+        ({"fake": {"sandbox": "read-only"}}, "fake.sandbox: unknown key 'sandbox' (known: provider, model, ...)"),
+        (
+            {"codex-t1": {"provider": "codex"}},
+            "codex-t1: must not be 'baseline', 'off' or end in -t and a number, got 'codex-t1'",
+        ),
+        ({"": {"provider": "codex"}}, "'': must not be empty"),
+        (
+            {"own": {"provider": "x", "y": {"z": float("nan")}}},
+            "own.y.z: must be a finite number of at most 63 bits, got nan",
+        ),
+    ],
+)
+def test_a_broken_table_says_where_what_and_what_is_allowed(table: object, told: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        read_backends(table, providers=PROVIDERS, shown_as="p")
+    (problem,) = caught.value.problems
+    expected = f"p: tool.metaharness.backends.{told}"
+    assert re.fullmatch(".*".join(map(re.escape, expected.split("..."))), problem), problem
 
 
 def test_data_nested_without_end_is_told() -> None:

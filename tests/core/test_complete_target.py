@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_metaharness.core.errors import TargetError
 from pytest_metaharness.core.model import Backend, Check, CheckResult, Contains, Gate, GitBaseline, Limits, Target
@@ -189,6 +191,159 @@ def test_what_only_python_can_say_wrongly(desk: Path) -> None:
         "constraints: must be text, a number, true, false, a list or a mapping, got {1, 2}"
     ]
     assert find_problems({"goal": "x"}, desk) == ["metaharness must be called with a Target, got {'goal': 'x'}"]
+
+
+def hold_twice(depth: int) -> list[Any]:
+    """Give lists that each hold the next one twice."""
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner, inner]
+    return inner
+
+
+OK: Any = (Check(id="a", run="x"),)
+AGAIN: list[Any] = []
+AGAIN.append(AGAIN)
+OBJECT: Any = object()
+ONLY = "must be text, a number, true, false, a list or a mapping, got"
+ANY_CHECK: Any = Check  # for values that its types refuse
+ANY_BACKEND: Any = Backend
+
+WRONG_ARGUMENTS: dict[str, tuple[Any, str]] = {
+    "number as goal": ({"goal": 5}, "goal: must be text, got 5 (quote it)"),
+    "bytes as goal": ({"goal": b"x"}, f"goal: {ONLY} b'x'"),
+    "nothing as goal": ({"goal": None}, "goal: must be text, got nothing"),
+    "half a surrogate pair": ({"goal": "\ud800"}, "goal: must not contain half of a surrogate pair"),
+    "text as constraints": (
+        {"constraints": "be brief"},
+        "constraints: must be a list, got 'be brief' (write a list: [...])",
+    ),
+    "generator": ({"constraints": (x for x in "a")}, f"constraints: {ONLY} <generator object ...>"),
+    "path among texts": ({"constraints": [Path("a")]}, f"constraints[0]: {ONLY} PosixPath('a')"),
+    "mapping as checks": ({"checks": {"a": OK[0]}}, "checks: must be a list of Check, got {'a': Check(id='a'..."),
+    "nothing as checks": ({"checks": None}, "checks: must be a list of Check, got None"),
+    "no checks": ({"checks": []}, "checks: must not be empty"),
+    "class as check": ({"checks": [Check]}, "checks: must be a list of Check, got <class '...Check'> at [0]"),
+    "number as id": ({"checks": [ANY_CHECK(id=5, run="x")]}, "checks: a key must be text, got 5 (quote it)"),
+    "truth as weight": (
+        {"checks": [ANY_CHECK(id="a", run="x", weight=True)]},
+        "checks.a.weight: must be a number, got true",
+    ),
+    "complex weight": ({"checks": [ANY_CHECK(id="a", run="x", weight=1j)]}, f"checks.a.weight: {ONLY} 1j"),
+    "huge timeout": ({"timeout": 10**5000}, "timeout: must be a finite number, got inf"),
+    "list as with": (
+        {"checks": [ANY_CHECK(id="a", use="x", with_=["y"])]},
+        "checks.a.with: must be a mapping, got a list",
+    ),
+    "numbers as names": (
+        {"checks": [ANY_CHECK(id="a", use="x", with_={1: 2})]},
+        "checks.a.with: a key must be text, got 1 (quote it)",
+    ),
+    "object": (
+        {"checks": [ANY_CHECK(id="a", use="x", with_={"y": OBJECT})]},
+        f"checks.a.with.y: {ONLY} <object object at ...>",
+    ),
+    "holds itself": (
+        {"checks": [ANY_CHECK(id="a", use="x", with_={"y": AGAIN})]},
+        "checks.a.with.y[0]...[0]: nested too deeply (more than 50 levels)",
+    ),
+    "doubles": (
+        {"checks": [ANY_CHECK(id="a", use="x", with_={"y": hold_twice(40)})]},
+        "checks.a: has too many values (more than 20000)",
+    ),
+    "number as gate": ({"gate": 0.9}, "gate: must be a mapping with baseline, best, gain, checks, got 0.9"),
+    "nothing as limits": ({"limits": None}, "limits: must be a mapping with file_mb, total_mb, files, got nothing"),
+    "check as gate": ({"gate": OK[0]}, f"gate: {ONLY} Check(id='a', ..."),
+    "git as sealed": ({"sealed": GitBaseline(git="HEAD")}, "sealed: must be text, got a mapping"),
+    "number as baseline": (
+        {"baseline": 5},
+        "baseline: must be a folder beside this file, or {git: HEAD}, got 5 (quote it)",
+    ),
+    "list as backends": (
+        {"backends": [ANY_BACKEND(name="a", provider="b")]},
+        "backends: must be a mapping, got a list",
+    ),
+    "number as backend": ({"backends": {"a": 5}}, "backends.a: must be a mapping, got 5"),
+    "number as name": (
+        {"backends": {5: ANY_BACKEND(name="a", provider="b")}},
+        "backends: a key must be text, got 5 (quote it)",
+    ),
+    "number as options": (
+        {"backends": {"a": ANY_BACKEND(name="a", provider="b", options=5)}},
+        "backends.a.options: must be a mapping, got 5",
+    ),
+    "number as option": (
+        {"backends": {"a": ANY_BACKEND(name="a", provider="b", options={5: 5})}},
+        "backends.a: a key must be text, got 5 (quote it)",
+    ),
+}
+
+
+@pytest.mark.timeout(60)  # against what holds itself
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_wrong_arguments_are_told(desk: Path, name: str) -> None:
+    arguments, told = WRONG_ARGUMENTS[name]
+    (problem,) = find_problems(Target(**{"goal": "x", "checks": OK, **arguments}), desk)
+    assert re.fullmatch(".*".join(map(re.escape, told.split("..."))), problem), problem
+    assert problem.isprintable()
+
+
+VALUES = st.recursive(
+    st.sampled_from(
+        [None, True, 0, -1, 2, 10**400, 1.5, float("nan"), "", "a", "\0", "\ud800", b"x", OBJECT, Path("a"), Check]
+    )
+    | st.sampled_from(
+        [*OK, Gate(best=2), Contains(path="a"), GitBaseline(git="x"), Backend(name="a", provider="codex")]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(st.sampled_from(["a", "git", "", 1, None, (1, 2)]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def write_any(kind: type[msgspec.Struct], least: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Give values of *kind* that have any value as anything, beside the *least* that it needs."""
+    fields = [field.name for field in msgspec.structs.fields(kind)]
+    return st.dictionaries(st.sampled_from(fields), VALUES, min_size=1, max_size=3).map(
+        lambda given: kind(**{**least, **given})
+    )
+
+
+@pytest.mark.timeout(300)
+@given(target=write_any(Target, {"goal": "x", "checks": OK}))
+@settings(max_examples=200, deadline=None)
+def test_any_argument_of_a_target_gives_one_or_its_problems(desk_of_all: Path, target: Target) -> None:
+    look_at(target, desk_of_all)
+
+
+@pytest.mark.timeout(300)
+@given(check=write_any(Check, {"id": "a", "run": "x"}), backend=write_any(Backend, {"name": "a", "provider": "b"}))
+@settings(max_examples=200, deadline=None)
+def test_any_argument_of_its_parts_gives_one_or_its_problems(desk_of_all: Path, check: Check, backend: Backend) -> None:
+    look_at(Target(goal="x", checks=[check], backends={"a": backend}), desk_of_all)
+
+
+@pytest.fixture(scope="module")
+def desk_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "baseline").mkdir()
+    return folder
+
+
+def look_at(target: Target, folder: Path) -> None:
+    try:
+        assert complete(target, folder).checks
+    except TargetError as error:
+        problems = error.problems
+    else:
+        return
+    assert problems
+    for problem in problems:
+        assert re.match(r"test_desk\.py::test_desk: \S", problem)
+        assert problem.isprintable()
 
 
 def test_values_hold_no_lists() -> None:

@@ -121,6 +121,21 @@ def test_exception_of_on_line_ends_the_program(start: Start) -> None:
         start("bash", "-c", "echo no; sleep 1000", on_line=refuse)
 
 
+@pytest.mark.parametrize("listener", ["on_line", "on_stderr_line"])
+def test_a_listener_that_has_heard_enough_ends_the_program(start: Start, listener: str) -> None:
+    heard: list[bytes] = []
+
+    def listen(line: bytes) -> bool:
+        heard.append(line)
+        return line == b"enough"
+
+    to = {"on_line": ">&1", "on_stderr_line": ">&2"}[listener]
+    completed = start("bash", "-c", f"exec {to}; echo hm; echo enough; sleep 1000", **{listener: listen})
+    assert (completed.returncode, completed.timed_out) == (None, False)
+    assert heard == [b"hm", b"enough"]
+    assert (completed.stdout.text() + completed.stderr.text()) == "hm\nenough\n"
+
+
 @pytest.mark.parametrize(
     ("program", "reason"),
     [

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import urllib.parse
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -86,18 +87,67 @@ def test_bytes_that_are_no_text_are_found() -> None:
     assert redactor.text("<caf\udce9-token>") == "<***>"
 
 
-def test_lines_of_wrapped_base64_are_found() -> None:
+def wrap(text: str, width: int, line_break: str) -> str:
+    return line_break.join(text[start : start + width] for start in range(0, len(text), width))
+
+
+@pytest.mark.parametrize(
+    "line_break",
+    ["\n", "\r\n", "\n    ", "\n\t", "\nE     ", "\\n", "\\r\\n", "\\\\n"],
+    ids=["lf", "crlf", "indented", "tab", "pytest", "escaped-lf", "escaped-crlf", "twice-escaped-lf"],
+)
+@pytest.mark.parametrize("width", [10, 60, 64, 76])
+@pytest.mark.parametrize(
+    "encode", [str, lambda text: base64.b64encode(text.encode()).decode()], ids=["plain", "base64"]
+)
+def test_a_secret_broken_into_lines_is_found(line_break: str, width: int, encode: Callable[[str], str]) -> None:
     value = "key-" + "0123456789abcdefghij" * 8
-    wrapped = base64.encodebytes(value.encode()).decode()
-    assert Redactor({"KEY": value}).text(wrapped) == "***\n***\n***\n"
+    redactor = Redactor({"KEY": value})
+    for before in range(1, 9):
+        inner = encode("<" * before + value + ">")
+        written = f"first\n{wrap(inner, width, line_break)}\nlast"
+        redacted = redactor.text(written)
+        assert redacted.startswith("first\n")
+        assert redacted.endswith("\nlast")
+        assert redacted.count("***") == 1
+        assert len(redacted) < len("first\n***\nlast") + 2 * before + 20
+        assert redactor.find([written.encode()]) == "KEY"
+        assert redactor.find([redacted.encode()]) is None
+
+
+def test_one_line_of_wrapped_base64_is_found() -> None:
+    value = "key-" + "0123456789abcdefghij" * 8
+    for line in base64.encodebytes(value.encode()).decode().splitlines():
+        assert Redactor({"KEY": value}).text(f"<{line}>") == "<***>"
 
 
 def test_secrets_come_in_later_too() -> None:
     redactor = Redactor({})
-    more = redactor.with_secrets({"KEY": KEY})
-    assert (redactor.text(KEY), more.text(KEY)) == (KEY, "***")
+    assert redactor.text(KEY) == KEY
     redactor.add({"KEY": KEY})
     assert redactor.text(KEY) == "***"
+    redactor.add({"KEY": "another-value"})
+    assert redactor.text(f"{KEY} another-value") == "*** ***", "none is forgotten, whatever its name"
+
+
+def test_every_one_of_many_secrets_is_found() -> None:
+    values = {f"KEY_{number}": f"{number:03}-{'x' * (number % 40)}-{number * 7919:06}" for number in range(300)}
+    values |= {f"PIN_{number}": f"{number:06}" for number in range(0, 1_000_000, 20_011)}
+    redactor = Redactor({})
+    for at, (name, value) in enumerate(values.items()):
+        redactor.add({name: value})
+        written = b"." * (at % 16) + value.encode() + b"," * (at % 5)
+        assert redactor.raw(written) == b"." * (at % 16) + b"***" + b"," * (at % 5)
+    for at, (name, value) in enumerate(values.items()):
+        assert redactor.find([b"." * (at % 16) + value.encode()]) == name
+    assert redactor.find([b"nothing of the sort, " * 1000]) is None
+    assert redactor.text("nothing of the sort, " * 1000) == "nothing of the sort, " * 1000
+
+
+def test_text_is_never_spoiled_by_a_secret_that_is_none() -> None:
+    redactor = Redactor({"RAW": "\udca9-token-of-bytes"})
+    assert redactor.text("é-token-of-bytes").endswith("***")
+    assert redactor.text("caf\udce9 and half a pair \ud83d") == "caf\udce9 and half a pair \ud83d"
 
 
 @settings(database=None, deadline=None)

@@ -309,3 +309,9 @@ def test_unusable_jail_is_explained(
 def test_sandbox_makes_jails() -> None:
     folder = Path("/somewhere")
     assert Sandbox(mode="bwrap").jail(writable=(folder,), network=True) == Jail(writable=(folder,), network=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others cannot read it anyway")
+def test_root_reads_no_password_of_the_system(enter: Enter) -> None:
+    assert Path("/etc/shadow").read_text(encoding="utf-8")
+    assert enter("cat /etc/shadow; ls -A /etc/ssl/private").stdout.text() == ""

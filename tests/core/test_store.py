@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pytest_metaharness.core.errors import StoreError
 from pytest_metaharness.core.folders import remove, temporary_folder
 from pytest_metaharness.core.store.checkout import Checkout
 from pytest_metaharness.core.store.snapshot import Snapshot, match_transient, scan_folder
-from pytest_metaharness.core.store.store import Store
+from pytest_metaharness.core.store.store import LARGE, LARGE_CHANGE, Store
 
 Tree = dict[bytes, tuple[str, bytes]]  # path -> (file, program or link; content)
 
@@ -99,7 +100,7 @@ def test_a_patch_applies_and_gives_exactly_the_other_tree(tmp_path: Path, store:
     store.commit("x/c0000", old, source=tmp_path / "old", message="old")
     store.commit("x/c0001", new, source=tmp_path / "new", message="new", parent=("x/c0000", old))
     patch = io.BytesIO()
-    store.write_patch("x/c0000", "x/c0001", patch)
+    store.write_patch(("x/c0000", old), ("x/c0001", new), patch)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path / "old", check=True)
     subprocess.run(
         ["git", "apply", "--whitespace=nowarn", "-"], input=patch.getvalue(), cwd=tmp_path / "old", check=True
@@ -136,7 +137,7 @@ def test_any_tree_survives_commit_checkout_and_patch(old: Tree, new: Tree) -> No
         check_out(folder / "out", after, store)
         assert scan(folder / "out") == after
         patch = io.BytesIO()
-        store.write_patch("t/c0000", "t/c0001", patch)
+        store.write_patch(("t/c0000", before), ("t/c0001", after), patch)
         if patch.getvalue():
             subprocess.run(
                 ["git", "apply", "--whitespace=nowarn", "-"], input=patch.getvalue(), cwd=folder / "old", check=True
@@ -232,3 +233,29 @@ def test_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StoreError, match="git was not found"):
         Store(tmp_path / "store.git")
+
+
+def test_what_cannot_be_compressed_is_stored_as_it_is(tmp_path: Path, store: Store) -> None:
+    large = os.urandom(LARGE)
+    write_tree(tmp_path / "in", {b"large": ("file", large), b"small": ("file", b"small")})
+    snapshot = scan(tmp_path / "in")
+    store.commit("x/c0000", snapshot, source=tmp_path / "in", message="baseline")
+    assert store.read(snapshot["large"].blob) == large
+    assert git(store.folder, "fsck", "--no-dangling") == ""
+    (pack,) = store.folder.glob("objects/pack/*.pack")
+    assert large[1000:2000] in pack.read_bytes()
+
+
+def test_the_patch_of_a_large_change_holds_whole_files(tmp_path: Path, store: Store) -> None:
+    for name in ("old", "new"):  # lines that occur everywhere: to compare such files takes longer than any timeout
+        lines = (bytes(random.Random(name).choices(b"ab", k=2)) for _ in range(LARGE_CHANGE // 3))
+        write_tree(tmp_path / name, {b"large": ("file", b"\n".join(lines)), b"small": ("file", name.encode())})
+    old, new = scan(tmp_path / "old"), scan(tmp_path / "new")
+    store.commit("x/c0000", old, source=tmp_path / "old", message="old")
+    store.commit("x/c0001", new, source=tmp_path / "new", message="new", parent=("x/c0000", old))
+    patch = io.BytesIO()
+    store.write_patch(("x/c0000", old), ("x/c0001", new), patch)
+    assert patch.getvalue().count(b"GIT binary patch") == 2
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "old", check=True)
+    subprocess.run(["git", "apply", "-"], input=patch.getvalue(), cwd=tmp_path / "old", check=True)
+    assert scan(tmp_path / "old") == new

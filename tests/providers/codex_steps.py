@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_metaharness.core.model import Backend
-
 from .model_dialects import Step, Tool
-from .proposing import Errand, SandboxMode
+from .proposing import Errand, SandboxMode, errand_for
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .model_server import ModelServer
 
-KEY = "sk-scripted-0123456789abcdef"
 PATCH = "*** Begin Patch\n*** Update File: AGENTS.md\n@@\n-old\n+new\n*** End Patch\n"
 DONE = Step(text="All done.\nReally.")
 
@@ -34,6 +31,5 @@ def javascript(call: str) -> Step:
 def make_errand(
     folder: Path, codex: Path, server: ModelServer, sandbox_mode: SandboxMode, *, timeout: float = 60, **backend: Any
 ) -> Errand:
-    keys = {"model": "gpt-5.5", "base_url": f"{server.url}/v1", "executable": str(codex), **backend}
-    made = Backend(name="codex", provider="codex", **keys)
-    return Errand(folder=str(folder), backend=made, sandbox=sandbox_mode, timeout=timeout)
+    keys = {"model": "gpt-5.5", "base_url": f"{server.url}/v1", **backend}
+    return errand_for("codex", codex, folder, sandbox_mode, timeout=timeout, **keys)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -9,11 +11,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .codex_steps import KEY
-from .proposing import find_processes
+from pytest_metaharness.core.proposals import NETWORK_VARIABLES
+
+from .proposing import KEY, find_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+OF_AGENTS = re.compile(
+    r"(CODEX|OPENAI|GEMINI|GOOGLE|CODE_ASSIST|OPENCODE|PI|ANTHROPIC|CLAUDE|OLLAMA|LMSTUDIO|XDG)_|IS_SANDBOX$|\w+_API_KEY$"
+)
+"""Variables of the developer's that would change what agents do."""
+
+KEYS = ("CODEX_API_KEY", "GEMINI_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
 
 @pytest.fixture
@@ -40,13 +50,16 @@ def open_folder() -> Iterator[Path]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's home: a new one, with nothing in it."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("CODEX_HOME", "CODEX_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if OF_AGENTS.match(name) or name in NETWORK_VARIABLES:
+            monkeypatch.delenv(name)
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
 
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("CODEX_API_KEY", KEY)
+    """A key for every agent, where it looks for one."""
+    for name in KEYS:
+        monkeypatch.setenv(name, KEY)
     return KEY

@@ -36,7 +36,8 @@ class Step(TypedDict, total=False):
     """One model turn.
 
     *text* and *tools* are its answer. *status* is an HTTP error instead, with *message* and *headers*. *hang* never
-    finishes the stream, *cut* ends it too early, both after *text*.
+    finishes the stream, *cut* ends it too early, both after *text*; *torn* is a cut that spares no answer, also where
+    no stream was asked for.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Step(TypedDict, total=False):
     headers: Mapping[str, str]
     hang: bool
     cut: bool
+    torn: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def write_events(dialect: str, step: Step, body: Body, turn: int) -> Iterator[Ev
 
 
 def _is_broken(step: Step) -> bool:
-    return bool(step.get("hang") or step.get("cut"))
+    return bool(step.get("hang") or step.get("cut") or step.get("torn"))
 
 
 def _read_usage(step: Step) -> tuple[int, int, int, int]:

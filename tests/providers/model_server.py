@@ -8,10 +8,10 @@ One server speaks five dialects, told apart by the path of the request::
     POST .../models/<m>:streamGenerateContent     Gemini            (gemini)
     GET  .../api/version, /api/tags, ...          Ollama            (what codex --oss asks first)
 
-A script is a list of steps. Which step answers is a pure function of the request: the number of model turns with tool
-calls in the conversation that it carries. So retries get the same answer, side calls (titles, classifiers: requests
-that offer no tools) get ``side_text``, and any number of runs can share a server. ``/s/<name>`` before the path picks
-one of several scripts.
+A script is a list of steps, or gives one for the body of a request. Which step answers is a pure function of the
+request: the number of model turns with tool calls in the conversation that it carries. So retries get the same answer,
+side calls (titles, classifiers: requests that offer no tools) get ``side_text``, and any number of runs can share a
+server. ``/s/<name>`` before the path picks one of several scripts.
 
 The one thing remembered is which refresh tokens were spent: ``POST .../oauth/token`` renews a login once per token.
 """
@@ -23,10 +23,10 @@ import json
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 from urllib.parse import parse_qs
 
 from .model_dialects import DIALECTS, Body, Step, make_error, write_answer, write_events
@@ -41,18 +41,25 @@ ROUTES = (
     (re.compile(r"/models/(?P<model>[^/:]+):(?:streamGenerateContent|generateContent)$"), "gemini"),
 )
 
+Script: TypeAlias = "Sequence[Step] | Callable[[Body], Sequence[Step]]"
+
 CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A request as it came. *step* is the turn that answered it, -1 for a side call, ``None`` when no step did."""
+    """A request as it came.
+
+    *path* is without the name of the *script*. *step* is the turn that answered it, -1 for a side call, ``None`` when
+    no step did.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: Body = field(default_factory=dict)
     step: int | None = None
+    script: str = "default"
 
     @property
     def text(self) -> str:
@@ -68,7 +75,7 @@ class ModelServer(ThreadingHTTPServer):
 
     def __init__(
         self,
-        scripts: Sequence[Step] | Mapping[str, Sequence[Step]],
+        scripts: Script | Mapping[str, Script],
         *,
         models: Sequence[str] = ("scripted",),
         ollama_version: str = "0.13.4",
@@ -76,7 +83,7 @@ class ModelServer(ThreadingHTTPServer):
         require_auth: bool = False,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.scripts: Mapping[str, Sequence[Step]] = scripts if isinstance(scripts, Mapping) else {"default": scripts}
+        self.scripts: Mapping[str, Script] = scripts if isinstance(scripts, Mapping) else {"default": scripts}
         self.models, self.ollama_version = tuple(models), ollama_version
         self.side_text, self.require_auth = side_text, require_auth
         self.requests: list[Request] = []
@@ -126,6 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
+    def do_CONNECT(self) -> None:
+        """Be a proxy that notes who was asked for, and reaches nobody."""
+        self._record(self.path)
+        self._answer(502, {"error": {"message": "no way out of here"}})
+
     def do_GET(self) -> None:
         path, _ = self._split()
         self._record(path)
@@ -159,9 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.endswith((":countTokens", "/count_tokens")):
             self._record(path, body)
             self._answer(200, {"totalTokens": 100, "input_tokens": 100})
-        elif found and (steps := self.server.scripts.get(script)) is not None:
+        elif found and (played := self.server.scripts.get(script)) is not None:
             model = found[0].groupdict().get("model") or str(body.get("model"))
-            self._play(path, dialect, {**body, "model": model}, steps)
+            self._play(path, dialect, {**body, "model": model}, played(body) if callable(played) else played)
         else:
             self._record(path, body)
             known = {"error": {"message": f"no route {path} or no script {script!r}"}}
@@ -182,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif "streamGenerateContent" in path or (dialect != "gemini" and body.get("stream")):
             self._stream(write_events(dialect, step, body, turn), step)
         else:
-            self._answer(200, write_answer(dialect, step, body, turn))
+            self._answer(200, write_answer(dialect, step, body, turn), torn=step.get("torn", False))
 
     def _renew_login(self, path: str, body: Body) -> None:
         """Give new tokens for a refresh token that was never used before, as the real service does."""
@@ -216,11 +228,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _record(self, path: str, body: Body | None = None, step: int | None = None) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(method=self.command, path=path, headers=headers, body=body or {}, step=step)
+        script = self._split()[1]
+        request = Request(method=self.command, path=path, headers=headers, body=body or {}, step=step, script=script)
         with self.server.lock:
             self.server.requests.append(request)
 
-    def _answer(self, status: int, payload: Any, headers: Mapping[str, str] | None = None) -> None:
+    def _answer(
+        self, status: int, payload: Any, headers: Mapping[str, str] | None = None, *, torn: bool = False
+    ) -> None:
         raw = json.dumps(payload).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -229,7 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(raw)
+            self.wfile.write(raw[: len(raw) // 2] if torn else raw)
+        self.close_connection |= torn
 
     def _stream(self, events: Iterator[tuple[str | None, Any]], step: Step) -> None:
         self.send_response(200)
@@ -244,7 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         if step.get("hang"):
             self.server.stopping.wait(600)
             self.close_connection = True
-        elif step.get("cut"):
+        elif step.get("cut") or step.get("torn"):
             self.close_connection = True
         else:
             self.wfile.write(b"0\r\n\r\n")

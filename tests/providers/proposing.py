@@ -29,6 +29,8 @@ SandboxMode = Literal["auto", "off"]
 
 PROMPT = "Read .metaharness/BRIEF.md and improve the files of this folder.\n"
 
+KEY = "sk-scripted-0123456789abcdef"
+
 
 class Errand(msgspec.Struct, frozen=True, kw_only=True):
     """One proposal to ask for; *folder* is where workspace, state and logs lie."""
@@ -49,6 +51,14 @@ class Errand(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def log_dir(self) -> Path:
         return Path(self.folder, "logs")
+
+
+def errand_for(
+    provider: str, program: Path, folder: Path, sandbox_mode: SandboxMode, *, timeout: float = 60, **backend: Any
+) -> Errand:
+    """Make the errand of a backend that is called like its *provider*, whose executable is *program*."""
+    made = Backend(name=provider, provider=provider, **{"executable": str(program), **backend})
+    return Errand(folder=str(folder), backend=made, sandbox=sandbox_mode, timeout=timeout)
 
 
 def ask(errand: Errand) -> Proposal:

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_metaharness.backends.codex import judge
-from pytest_metaharness.backends.codex_events import Transcript
-from pytest_metaharness.core.model import Backend, Proposal, Tokens
-from pytest_metaharness.core.processes.process import Captured, Completed
+from pytest_metaharness.backends.codex import AGENT
+from pytest_metaharness.backends.codex_events import CodexTranscript
+from pytest_metaharness.core.model import Proposal, Tokens
 
-STREAMS = Path(__file__).parent / "streams"
-
-
-def complete(*, stderr: bytes = b"", returncode: int | None = 0, timed_out: bool = False) -> Completed:
-    nothing = Captured(head=b"", tail=b"", dropped=0)
-    said = Captured(head=stderr, tail=b"", dropped=0)
-    return Completed(
-        argv=("codex",), returncode=returncode, timed_out=timed_out, stdout=nothing, stderr=said, duration_s=1.0
-    )
-
-
-def judge_stream(case: str, *, returncode: int | None, source: str = "CODEX_API_KEY", **backend: Any) -> Proposal:
-    transcript = Transcript()
-    for line in (STREAMS / f"codex-{case}.jsonl").read_bytes().splitlines():
-        transcript.take(line)
-    completed = complete(
-        stderr=(STREAMS / f"codex-{case}.stderr").read_bytes(), returncode=returncode, timed_out=returncode is None
-    )
-    made = Backend(name="codex", provider="codex", **backend)
-    return judge(transcript, completed, backend=made, timeout=5, source=source)
-
-
-def judge_lines(*lines: str | dict[str, Any], returncode: int = 1, stderr: bytes = b"", **backend: Any) -> Proposal:
-    transcript = Transcript()
-    for line in lines:
-        transcript.take((line if isinstance(line, str) else json.dumps(line)).encode())
-    made = Backend(name="codex", provider="codex", **backend)
-    return judge(transcript, complete(stderr=stderr, returncode=returncode), backend=made)
+from .recorded import STREAMS, judge_lines, judge_stream
 
 
 def fail(message: str) -> dict[str, Any]:
@@ -48,7 +19,7 @@ def fail(message: str) -> dict[str, Any]:
 
 
 def test_success_gives_summary_tokens_and_tool_calls() -> None:
-    assert judge_stream("success", returncode=0) == Proposal(
+    assert judge_stream(AGENT, "success", returncode=0) == Proposal(
         status="completed",
         summary="All done.",
         tokens=Tokens(input=300, cached=60, output=30),
@@ -57,38 +28,90 @@ def test_success_gives_summary_tokens_and_tool_calls() -> None:
 
 
 def test_a_turn_without_tools_is_a_success() -> None:
-    proposal = judge_stream("nochange", returncode=0)
+    proposal = judge_stream(AGENT, "nochange", returncode=0)
     assert (proposal.status, proposal.reason, proposal.tool_calls) == ("completed", "", 0)
     assert proposal.summary == "Nothing to change."
 
 
 def test_the_exit_code_decides_nothing() -> None:
-    assert judge_stream("success", returncode=1).status == "completed"
-    assert judge_stream("http401", returncode=0).status == "unavailable"
+    assert judge_stream(AGENT, "success", returncode=1).status == "completed"
+    assert judge_stream(AGENT, "http401", returncode=0).status == "unavailable"
 
 
 @pytest.mark.parametrize(
     ("case", "words", "advice"),
     [
-        ("http401", "401 Unauthorized: scripted: invalid api key", "check the key in CODEX_API_KEY"),
-        ("nocreds", "no credentials in the request", "check the key in CODEX_API_KEY"),
+        ("http401", "401 Unauthorized: scripted: invalid api key", "check the key in THE_KEY"),
+        ("nocreds", "no credentials in the request", "check the key in THE_KEY"),
         ("http404", "404 Not Found: The model `gpt-9` does not exist", "check the model 'gpt-9'"),
         ("http429", "429 Too Many Requests", "run fewer at once (-n)"),
         ("http500", "experiencing high demand", "try again later"),
         ("cut", "stream disconnected before completion", "check base_url http://localhost/v1"),
         ("no-server", "Connection failed", "check base_url http://localhost/v1"),
+        ("oss-nocreds", "before its turn was over: Error: OSS setup failed", "check base_url http://localhost/v1"),
     ],
 )
 def test_what_the_service_refuses_is_unavailable(case: str, words: str, advice: str) -> None:
-    proposal = judge_stream(case, returncode=1, model="gpt-9", base_url="http://localhost/v1")
+    proposal = judge_stream(AGENT, case, returncode=1, model="gpt-9", base_url="http://localhost/v1")
     assert proposal.status == "unavailable"
     assert words in proposal.reason
     assert proposal.reason.endswith(advice)
     assert "Reconnecting" not in proposal.reason
 
 
+def retry(number: int, reason: str) -> dict[str, Any]:
+    return {"type": "error", "message": f"Reconnecting... {number}/5 ({reason})"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("High demand.", "High demand (its service failed 3 times); try again later"),
+        ("Connection failed", "Connection failed (its service failed 3 times); check base_url http://localhost/v1"),
+    ],
+)
+def test_a_dead_service_is_given_up(reason: str, told: str) -> None:
+    transcript = CodexTranscript()
+    for number in (1, 2, 3):
+        assert not transcript.is_hopeless
+        transcript.take_event(retry(number, reason))
+    assert (transcript.is_hopeless, transcript.completed) == (True, False)
+    notices = [retry(number, reason) for number in (1, 2, 3)]
+    proposal = judge_lines(AGENT, *notices, returncode=-15, base_url="http://localhost/v1")
+    assert (proposal.status, proposal.reason) == ("unavailable", told)
+
+
+def test_what_succeeds_in_between_is_no_dead_service() -> None:
+    transcript = CodexTranscript()
+    for _ in range(5):
+        transcript.take_event(retry(1, "High demand."))
+        transcript.take_event(retry(2, "High demand."))
+        transcript.take_event({"type": "item.completed", "item": {"id": "1", "type": "agent_message", "text": "Yes."}})
+    assert not transcript.is_hopeless
+
+
+def test_an_answer_that_breaks_off_is_no_dead_service() -> None:
+    transcript = CodexTranscript()
+    for number in range(1, 6):
+        transcript.take_event(retry(number, "stream disconnected before completion"))
+    assert not transcript.is_hopeless
+
+
+def test_a_socket_that_is_refused_is_no_dead_service() -> None:
+    """Codex tries it before HTTP, and does not tell of the first failure."""
+    transcript = CodexTranscript()
+    for number in (2, 3, 4, 5):
+        transcript.take_event(retry(number, "unexpected status 404 Not Found"))
+    assert not transcript.is_hopeless
+
+
+def test_a_password_in_the_base_url_is_not_shown() -> None:
+    proposal = judge_stream(AGENT, "no-server", returncode=1, base_url="http://me:s3cr3t@localhost/v1")
+    assert proposal.reason.endswith("check base_url http://localhost/v1")
+
+
 def test_a_refused_login_is_to_be_renewed() -> None:
-    proposal = judge_stream("http401", returncode=1, source="codex login")
+    proposal = judge_stream(AGENT, "http401", returncode=1, source="codex login")
     assert proposal.reason.endswith("log in again with `codex login`")
 
 
@@ -102,7 +125,7 @@ def test_a_refused_login_is_to_be_renewed() -> None:
         ("unexpected status 403 Forbidden: Country not supported", "check its project, model and region"),
         ("unexpected status 404 Not Found: nothing here, url: http://localhost/v2/responses", "check the model"),
         ("unexpected status 503 Service Unavailable: upstream connection refused", "try again later"),
-        ("Your access token could not be refreshed. Please log out and sign in again.", "CODEX_API_KEY"),
+        ("Your access token could not be refreshed. Please log out and sign in again.", "THE_KEY"),
         ("The 'gpt-9' model requires a newer version of Codex. Please upgrade", "npm install -g @openai/codex`"),
         (
             '{"detail":"The \'gpt-9\' model is not supported when using Codex with a ChatGPT account."}',
@@ -112,7 +135,7 @@ def test_a_refused_login_is_to_be_renewed() -> None:
     ],
 )
 def test_words_of_the_service_lead_to_advice(message: str, advice: str | None) -> None:
-    proposal = judge_lines(fail(message))
+    proposal = judge_lines(AGENT, fail(message))
     if advice is None:
         assert (proposal.status, proposal.reason) == ("crash", "no such model")
     else:
@@ -122,10 +145,10 @@ def test_words_of_the_service_lead_to_advice(message: str, advice: str | None) -
 
 
 def test_other_failures_are_crashes() -> None:
-    assert judge_stream("http400", returncode=1) == Proposal(
+    assert judge_stream(AGENT, "http400", returncode=1) == Proposal(
         status="crash", reason="Invalid schema for function", tool_calls=0
     )
-    proposal = judge_lines({"type": "error", "message": "context window exceeded"}, {"type": "turn.failed"})
+    proposal = judge_lines(AGENT, {"type": "error", "message": "context window exceeded"}, {"type": "turn.failed"})
     assert (proposal.status, proposal.reason) == ("crash", "context window exceeded")
 
 
@@ -138,17 +161,23 @@ def test_other_failures_are_crashes() -> None:
             "codex ended with exit code 2 before its turn was over: error: unexpected argument '--bogus' found",
         ),
         ("timeout", -9, "codex was killed by signal 9 before its turn was over: 2026-*failed to connect*"),
-        ("oss-nocreds", 1, "codex ended with exit code 1 *: Error: OSS setup failed: No running Ollama server*"),
     ],
 )
 def test_no_end_of_the_turn_is_a_crash(case: str, returncode: int, reason: str) -> None:
-    proposal = judge_stream(case, returncode=returncode)
+    proposal = judge_stream(AGENT, case, returncode=returncode)
     assert proposal.status == "crash"
     assert Path(proposal.reason.replace("/", "_")).match(reason.replace("/", "_"))
 
 
+@pytest.mark.parametrize("returncode", [-9, 137, 143])
+def test_a_turn_that_is_over_in_a_program_that_was_killed_is_a_crash(returncode: int) -> None:
+    proposal = judge_stream(AGENT, "success", returncode=returncode)
+    assert proposal.status == "crash"
+    assert proposal.reason == f"codex was killed by signal {abs(returncode) % 128} after its turn was over"
+
+
 def test_silence_is_told() -> None:
-    assert judge_lines().reason == "codex ended with exit code 1 before its turn was over: it said nothing"
+    assert judge_lines(AGENT).reason == "codex ended with exit code 1 before its turn was over: it said nothing"
 
 
 @pytest.mark.parametrize(
@@ -161,16 +190,16 @@ def test_silence_is_told() -> None:
     ],
 )
 def test_timeout_tells_what_codex_was_doing(case: str, state: str) -> None:
-    proposal = judge_stream(case, returncode=None)
+    proposal = judge_stream(AGENT, case, returncode=None)
     assert (proposal.status, proposal.reason) == ("timeout", f"no answer within 5 s: {state}")
 
 
 def test_timeout_while_retrying_tells_why() -> None:
-    transcript = Transcript()
-    for line in (STREAMS / "codex-no-server.jsonl").read_bytes().splitlines()[:-2]:
+    transcript = CodexTranscript()
+    for line in (STREAMS / "codex-no-server.jsonl").read_bytes().splitlines()[:-5]:
         transcript.take(line)
     assert transcript.tell_state() == (
-        "its service could not be used (Reconnecting... 5/5 (Connection failed: error sending request))"
+        "its service could not be used (Reconnecting... 2/5 (Connection failed: error sending request))"
     )
 
 
@@ -184,7 +213,7 @@ def test_timeout_while_retrying_tells_why() -> None:
     ],
 )
 def test_denied_edits_are_told_apart(case: str, denial: str) -> None:
-    proposal = judge_stream(case, returncode=0)
+    proposal = judge_stream(AGENT, case, returncode=0)
     assert proposal.status == "completed"
     assert proposal.summary == "I could not write."
     wanted = f"its edits were denied: {denial}"
@@ -193,6 +222,7 @@ def test_denied_edits_are_told_apart(case: str, denial: str) -> None:
 
 def test_what_is_not_understood_is_passed_over() -> None:
     proposal = judge_lines(
+        AGENT,
         "no JSON",
         "[1, 2]",
         "null",
@@ -215,6 +245,7 @@ def test_what_is_not_understood_is_passed_over() -> None:
 def test_the_summary_is_one_line_of_bounded_length() -> None:
     text = "First line.\n\n" + "word " * 1000
     proposal = judge_lines(
+        AGENT,
         {"type": "item.completed", "item": {"id": "item_0", "type": "agent_message", "text": text}},
         {"type": "turn.completed", "usage": {}},
     )

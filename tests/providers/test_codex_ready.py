@@ -11,7 +11,7 @@ from pytest_metaharness.backends.codex import check_ready
 from pytest_metaharness.core.errors import BackendError
 from pytest_metaharness.core.model import Backend, Target
 
-from .codex_steps import KEY
+from .proposing import KEY
 
 TARGET = Target(name="target", file=Path("metaharness.yaml"), goal="Improve.", checks=())
 

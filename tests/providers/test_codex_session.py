@@ -17,16 +17,15 @@ from typing import Any
 import pytest
 import yaml
 
-from .codex_steps import DONE, KEY, patch, shell
+from .codex_steps import DONE, patch, shell
 from .model_dialects import Step
 from .model_server import ModelServer
 from .plain_user import become_plain_user
-from .proposing import find_processes
+from .proposing import KEY, find_processes
 
 pytestmark = pytest.mark.agents
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SPY = "env; cat /proc/$PPID/environ; tr '\\0' '\\n' < /proc/$PPID/environ | grep CODEX_API_KEY"
 
 
 def read_solution(benchmark: str) -> Mapping[str, str]:
@@ -64,9 +63,6 @@ SCRIPTS = {
     "shell-cli": [shell(write_commands(CLI)), DONE],
     "silent": [Step(hang=True, text="Let me think")],
     "stuck": [shell("sleep 47110815"), DONE],
-    "refused": [Step(status=401, message="bad key")],
-    "spying": [shell(SPY), DONE],
-    "leaking": [shell(f"{SPY} > AGENTS.md"), DONE],
 }
 
 
@@ -160,38 +156,6 @@ def test_what_hangs_is_ended_in_time(project: Project, sandbox_mode: str) -> Non
     assert runs["silent"]["candidates"][1]["reason"] == "no answer within 5 s: the model was silent"
     assert "no answer within 5 s: its command `sleep 47110815`" in runs["stuck"]["candidates"][1]["reason"]
     assert "no proposal could be judged: timeout: no answer within 5 s: the model was silent" in done.stdout
-
-
-def test_the_key_stands_in_no_artifact(project: Project, sandbox_mode: str) -> None:
-    with ModelServer(SCRIPTS) as server:
-        project.configure(server)
-        done, runs = project.run("--metaharness=spying,leaking", f"--metaharness-sandbox={sandbox_mode}")
-        assert server.turns[0].headers["authorization"] == f"Bearer {KEY}"
-    if sandbox_mode == "auto":  # codex's own sandbox shows its tools no process but their own
-        assert [run["candidates"][1]["outcome"] for run in runs.values()] == ["invalid", "no-change"]
-        assert runs["leaking"]["candidates"][1]["reason"] == "AGENTS.md holds the value of CODEX_API_KEY; not stored"
-        (log,) = project.folder.glob(".metaharness/s/*spying*/c0001/stdout")
-        assert "CODEX_API_KEY=***" in log.read_text()
-    objects = subprocess.run(
-        ["git", "cat-file", "--batch-all-objects", "--batch"],
-        cwd=project.folder / ".metaharness" / "s" / "store.git",
-        capture_output=True,
-        check=True,
-    )
-    stored = b"".join(file.read_bytes() for file in project.folder.rglob("*") if file.is_file())
-    for place in (stored, objects.stdout, done.stdout.encode(), done.stderr.encode()):
-        assert KEY.encode() not in place
-
-
-def test_a_refused_key_is_unavailable(project: Project) -> None:
-    with ModelServer(SCRIPTS) as server:
-        project.configure(server)
-        done, runs = project.run("--metaharness=refused")
-    (candidate,) = runs["refused"]["candidates"][1:]
-    assert done.returncode == 1
-    assert candidate["outcome"] == "unavailable"
-    assert "401" in candidate["reason"]
-    assert candidate["reason"].endswith("check the key in CODEX_API_KEY")
 
 
 def test_what_cannot_be_used_is_an_error_before_anything_is_spent(project: Project, tmp_path: Path) -> None:

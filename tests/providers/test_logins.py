@@ -119,6 +119,19 @@ def test_secrets_are_named_and_short_words_are_none(login: Path, place: Path) ->
         }
 
 
+def test_what_a_login_may_do_is_no_secret(login: Path, place: Path) -> None:
+    words = {"scope": "https://www.example.com/auth openid", "scopes": ["user:sessions:agent"], "token_type": "Bearer"}
+    login.write_text(json.dumps({"tokens": {"refresh_token": OLD, **words}}), encoding="utf-8")
+    with lend_login(login, place, linked=False, until=0) as lent:
+        assert list(lent.find_secrets().values()) == [OLD]
+
+
+def test_a_proposal_that_is_tried_again_borrows_again(login: Path, place: Path) -> None:
+    for linked in (True, False, True):
+        with lend_login(login, place, linked=linked, until=0):
+            assert (read(place), place.is_symlink()) == (OLD, linked)
+
+
 def test_second_borrower_is_refused_when_its_time_is_up(login: Path, place: Path) -> None:
     with lend_login(login, place, linked=True, until=0):
         replace_what_it_points_to(place)  # a lock on the file itself would be lost here

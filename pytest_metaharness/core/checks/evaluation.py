@@ -112,8 +112,7 @@ def _repeat(check: Check, bench: Bench, checkout: Checkout) -> Measured:
     """Measure as often as *check* asks for; the value is the mean, the feedback that of the worst."""
     measured: list[Measured] = []
     for _ in range(check.repeat):
-        _make_private(bench.private)
-        checkout.restore()
+        _prepare(bench.private, checkout)
         measured.append(measure(check, bench))
     worst = min(measured, key=lambda one: one.result.value)
     value = math.fsum(one.result.value for one in measured) / len(measured)
@@ -122,6 +121,17 @@ def _repeat(check: Check, bench: Bench, checkout: Checkout) -> Measured:
         duration_s=sum(one.duration_s for one in measured),
         output="".join(one.output for one in measured),
     )
+
+
+def _prepare(private: Path, checkout: Checkout) -> None:
+    try:
+        _make_private(private)
+        checkout.restore()
+    except OSError:  # what earlier checks left stands in the way, on a full disk for one: then it cannot remain
+        remove(private)
+        checkout.clear()
+        _make_private(private)
+        checkout.restore()
 
 
 def _make_private(folder: Path) -> None:

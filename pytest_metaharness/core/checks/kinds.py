@@ -183,9 +183,11 @@ def _judge_score(completed: Completed, output: str, redactor: Redactor) -> Check
         return _fail(f"exit code {code}, expected 0", output)
     lines = redactor.captured(completed.stdout).text().rstrip().splitlines()
     try:
-        return read_score(lines[-1] if lines else "")
+        result = read_score(lines[-1] if lines else "")
     except ValueError as error:
         return _fail(str(error), output)
+    feedback = redactor.text(result.feedback)[:FEEDBACK_CHARACTERS]  # decoded only now: cut what is blotted out already
+    return msgspec.structs.replace(result, feedback=feedback)
 
 
 def read_score(line: str) -> CheckResult:
@@ -204,9 +206,7 @@ def read_score(line: str) -> CheckResult:
     feedback = given.get("feedback", "")
     if not (is_share(given.get("score")) and isinstance(metrics, dict) and isinstance(feedback, str)):
         raise ValueError(message)
-    return CheckResult(
-        value=float(given["score"]), feedback=feedback[:FEEDBACK_CHARACTERS], metrics=_read_metrics(metrics)
-    )
+    return CheckResult(value=float(given["score"]), feedback=feedback, metrics=_read_metrics(metrics))
 
 
 def is_share(value: object) -> TypeGuard[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ..model import Check, CheckRecord
-from ..runfolder import write_atomically
+from ..once import compute_once
 from ..store.snapshot import Snapshot
 
 Records = tuple[CheckRecord, ...]
@@ -39,17 +38,12 @@ class Evaluations:
         """
         if not all(check.is_reusable for check in checks):
             return measure()
-        self._folder.mkdir(exist_ok=True)
-        key = _make_key(checks, snapshot, sealed, context)
-        file = self._folder / f"{key}.json"
-        with (self._folder / f"{key}.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if file.exists():
-                known = msgspec.json.decode(file.read_bytes(), type=Records)
-                return tuple(msgspec.structs.replace(record, reused=True) for record in known)
-            records = measure()
-            write_atomically(file, msgspec.json.encode(records))
+        file = self._folder / f"{_make_key(checks, snapshot, sealed, context)}.json"
+        found = compute_once(file, Records, measure)
+        records: Records = found.value
+        if not found.was_known:
             return records
+        return tuple(msgspec.structs.replace(record, reused=True) for record in records)
 
 
 def _make_key(checks: Sequence[Check], snapshot: Snapshot, sealed: Snapshot, context: str) -> str:

@@ -7,6 +7,8 @@ It reads one pipe (*control*) and writes another (*status*). End of file on *con
 letter ``T`` means: send SIGTERM to every process of the tree. The lines on *status* are JSON objects:
 ``{"started": t}`` or ``{"failed": errno, "folder": 0 or 1}``, then ``{"returncode": n, "ended": t}`` as soon as the
 program itself ended. Times are of the system-wide monotonic clock. This process exits when nothing of the tree is left.
+
+With WATCH it starts no program: it waits for the end of who asked for it, and then ends what carries a token.
 """
 
 from __future__ import annotations
@@ -26,6 +28,13 @@ TREE_VARIABLE = "METAHARNESS_TREE"
 """The variable by which processes are found whose guardian is dead; its value is different for every tree."""
 
 TERMINATE = b"T"
+WATCH = "--watch"
+DISMISS = b"D"
+"""What stands on *control* when that process ends by itself, and there is nothing to do."""
+
+WATCH_S = 0.5
+"""Seconds in which what it has started at the last moment shows itself."""
+
 DEAD = frozenset({"", "Z", "X", "x"})
 """States of a process that will do nothing more; empty when it does not exist."""
 
@@ -242,11 +251,12 @@ def _read_environment() -> dict[bytes, bytes]:
     return given or dict(os.environb)
 
 
-def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) -> int:
-    for descriptor in (control, status):
+def _settle(*descriptors: int) -> int:
+    """Hold nothing but *descriptors*, and let no signal end us; gives what is readable when one comes."""
+    for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     with os.scandir("/dev/fd") as entries:
-        inherited = {int(entry.name) for entry in entries} - {0, 1, 2, control, status}
+        inherited = {int(entry.name) for entry in entries} - {0, 1, 2, *descriptors}
     for descriptor in inherited:
         os.closerange(descriptor, descriptor + 1)  # one of them was the listing's own
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -256,10 +266,26 @@ def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) 
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     for signum in (signal.SIGCHLD, signal.SIGUSR1):
         signal.signal(signum, lambda *_: None)
-    adopt_orphans(True)
     if IS_LINUX:  # in case somebody else, a fork of the parent, holds the pipe open too
         ctypes.CDLL(None).prctl(_SET_PDEATHSIG, signal.SIGUSR1, 0, 0, 0)
+    return wake
 
+
+def _watch(control: int, token: str) -> int:
+    _settle(control)
+    os.chdir("/")
+    if os.read(control, 1) == DISMISS:
+        return 0
+    until = time.monotonic() + WATCH_S
+    while (alive := [pid for pid in carriers(token) if is_alive(pid)]) or time.monotonic() < until:
+        send(alive, signal.SIGKILL)
+        time.sleep(0.005)
+    return 0
+
+
+def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) -> int:
+    wake = _settle(control, status)
+    adopt_orphans(True)
     tree = _Guarded(status, _read_environment())
     if IS_LINUX:  # so that the program cannot reach into our pipes through /proc (root can)
         ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
@@ -291,6 +317,8 @@ def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) 
     return 0
 
 
+if __name__ == "__main__" and sys.argv[1] == WATCH:
+    sys.exit(_watch(int(sys.argv[2]), sys.argv[3]))
 if __name__ == "__main__":
     _, _control, _status, _parent, _folder, _separator, *_argv = sys.argv
     sys.exit(_main(int(_control), int(_status), int(_parent), _folder, _argv))

@@ -20,14 +20,14 @@ from ..errors import MetaharnessError
 from . import guardian
 from .interrupts import Interrupts, postponed_interrupts
 from .processtree import PATIENCE_S, ProgramError, Tree, start_tree
-from .streams import Captured, Streams
+from .streams import Captured, Listener, Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .sandbox import Jail
 
-__all__ = ["Captured", "Completed", "ProgramError", "host_environment", "run", "start_tool", "tracking"]
+__all__ = ["Captured", "Completed", "Listener", "ProgramError", "host_environment", "run", "start_tool", "tracking"]
 
 _DRAIN_S = 0.5  # for what is left in the pipes; longer only if a process outside the tree holds them open
 _LONGEST_WAIT_S = 3600.0  # the system's calls do not take any number
@@ -61,15 +61,17 @@ def run(
     merge_stderr: bool = False,
     stdout_at: int = 1,
     grace: float = 0.0,
-    on_line: Callable[[bytes], None] | None = None,
+    on_line: Listener | None = None,
+    on_stderr_line: Listener | None = None,
     keep_bytes: int = 256 * 1024,
 ) -> Completed:
     """Run a program until it ends or its time (seconds) is up, and end whatever it started before returning.
 
     Its environment is *env* and ``PWD``; without a jail also METAHARNESS_TREE, by which we find its processes. Without
     *stdin* it reads ``/dev/null``. Of each stream the first and last half of *keep_bytes* are kept. *on_line* gets
-    every line of standard output without its newline, those above LONGEST_LINE excepted; it must be quick, and what it
-    raises ends the program. At the timeout all processes get SIGTERM, *grace* seconds later SIGKILL.
+    every line of standard output without its newline, those above LONGEST_LINE excepted, *on_stderr_line* those of
+    standard error; they must be quick. What they raise ends the program, and so does ``True``, which they give when
+    that is enough of it. At the timeout all processes get SIGTERM, *grace* seconds later SIGKILL.
 
     In a jail the stream of standard output can be given to the program as descriptor *stdout_at* instead: the first
     process of the jail, which any other there can look into, then does not hold it.
@@ -85,14 +87,20 @@ def run(
     folder = cwd.absolute()
     began = time.monotonic()
     with postponed_interrupts() as interrupts, ExitStack() as cleanup:
-        streams = Streams(stdin=stdin, merge_stderr=merge_stderr, keep_bytes=keep_bytes, on_line=on_line)
+        streams = Streams(
+            stdin=stdin,
+            merge_stderr=merge_stderr,
+            keep_bytes=keep_bytes,
+            on_line=on_line,
+            on_stderr_line=on_stderr_line,
+        )
         cleanup.callback(streams.close)
         tree = start_tree(
             argv, cwd=folder, env={**env, "PWD": str(folder)}, stdio=streams.given, jail=jail, stdout_at=stdout_at
         )
         try:
             streams.listen()
-            timed_out = _attend(tree, streams.selector, interrupts, began + timeout, grace)
+            timed_out = _attend(tree, streams, interrupts, began + timeout, grace)
             is_killed = tree.returncode is None and not tree.is_over
             ended = tree.ended or time.monotonic()
         finally:
@@ -188,14 +196,16 @@ def start_tool(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> sub
     )
 
 
-def _attend(
-    tree: Tree, selector: selectors.BaseSelector, interrupts: Interrupts, deadline: float, grace: float
-) -> bool:
-    """Serve a program until it ends, something interrupts us, or its time and grace are up; tells whether time was."""
+def _attend(tree: Tree, streams: Streams, interrupts: Interrupts, deadline: float, grace: float) -> bool:
+    """Serve a program until it ends, it is enough, something interrupts us, or its time and grace are up.
+
+    Tells whether time was.
+    """
+    selector = streams.selector
     selector.register(tree.status, selectors.EVENT_READ, tree.read_status)
     selector.register(interrupts, selectors.EVENT_READ, lambda: None)
     timed_out = False
-    while tree.returncode is None and not tree.is_over and interrupts.pending is None:
+    while tree.returncode is None and not (tree.is_over or streams.is_enough) and interrupts.pending is None:
         left = deadline - time.monotonic()
         if left > 0:
             for key, _ in selector.select(min(left, _LONGEST_WAIT_S)):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import select
 import signal
 import sys
 import time
@@ -23,6 +21,8 @@ import msgspec
 
 from ..errors import MetaharnessError, SandboxError
 from . import guardian
+from .descriptors import find_inheritable, open_pipe, wait_readable
+from .watcher import start_watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,7 +121,7 @@ class Tree(ABC):
         actions += [(os.POSIX_SPAWN_DUP2, here, lifted[there]) for there, here in given.items()]
         actions += [(os.POSIX_SPAWN_DUP2, lifted[there], there) for there in given]
         actions += [(os.POSIX_SPAWN_CLOSE, number) for number in lifted.values()]
-        strays = [(os.POSIX_SPAWN_CLOSE, stray) for stray in _find_inheritable() if stray not in given]
+        strays = [(os.POSIX_SPAWN_CLOSE, stray) for stray in find_inheritable() if stray not in given]
         try:
             return os.posix_spawn(
                 argv[0],
@@ -210,7 +210,11 @@ class GuardedTree(Tree):
 
 
 class JailedTree(Tree):
-    """A program in a jail, which the kernel ends with the thread that started it."""
+    """A program in a jail, which the kernel ends with the thread that started it.
+
+    The jail's first process asks for that only when all is mounted: some milliseconds in which it would go on alone,
+    were we killed. That is what the watcher is for; the variable by which it knows the jail is not passed on in there.
+    """
 
     def __init__(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdio: _Stdio, jail: Jail, stdout_at: int
@@ -219,7 +223,7 @@ class JailedTree(Tree):
         self._stdout_at = stdout_at
         self._init = 0  # the first process of the jail, by its pid out here
         self._init_start = 0
-        super().__init__(argv, cwd=cwd, env=env, stdio=stdio)
+        super().__init__(argv, cwd=cwd, env={**env, guardian.TREE_VARIABLE: start_watcher(os.getpid())}, stdio=stdio)
 
     def terminate(self) -> None:
         """Send it from out here; the first process of the jail is bubblewrap's own."""
@@ -239,7 +243,9 @@ class JailedTree(Tree):
         if not self.cwd.is_dir():
             raise self._explain_folder(errno.ENOENT)
         there = max(*stdio, status, self._stdout_at) + 1
-        command = self._jail.wrap(self.argv, cwd=self.cwd, path=self.env.get("PATH", os.defpath), status_fd=there)
+        path = self.env.get("PATH", os.defpath)
+        bwrap, *options = self._jail.wrap(self.argv, cwd=self.cwd, path=path, status_fd=there)
+        command = [bwrap, "--unsetenv", guardian.TREE_VARIABLE, *options]
         given = {**dict(enumerate(stdio)), there: status}
         if self._stdout_at == 1:
             return self._spawn(command, given)
@@ -304,40 +310,3 @@ def end_carriers(token: str, deadline: float) -> bool:
         guardian.send(alive, signal.SIGKILL)
         time.sleep(0.001)
     return True
-
-
-def open_pipe() -> tuple[int, int]:
-    """Open a pipe, its ends for reading and writing above 2."""
-    reading, writing = os.pipe()
-    return lift(reading), lift(writing)
-
-
-def lift(descriptor: int) -> int:
-    """Move *descriptor* above 2, where it lands in a process that has closed its own standard streams."""
-    if descriptor > 2:
-        return descriptor
-    lifted = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(descriptor)
-    return lifted
-
-
-def wait_readable(descriptor: int, seconds: float) -> bool:
-    """Wait until *descriptor* can be read, or has come to its end; False when *seconds* passed first."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
-
-
-def _find_inheritable() -> list[int]:
-    """Find what a new process would get by accident: descriptors that other code opened for its own children."""
-    if not guardian.IS_LINUX:
-        return []  # closing what is closed fails there; the guardian closes the rest
-    found = []
-    with os.scandir("/proc/self/fd") as entries:
-        for entry in entries:
-            try:
-                if os.get_inheritable(int(entry.name)):
-                    found.append(int(entry.name))
-            except OSError:  # closed meanwhile
-                continue
-    return found

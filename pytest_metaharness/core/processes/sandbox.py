@@ -6,19 +6,20 @@ but for what programs need to run. All capabilities are dropped, so that it hold
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from ..errors import MetaharnessError, SandboxError
+from ..folders import temporary_folder
 from .process import host_environment, run
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _SHARED_PLACES = ("/tmp", "/run", "/var/run", "/var/tmp")  # noqa: S108 - emptie
 _KERNEL_SETTINGS = (
     "acpi", "bus", "driver", "dynamic_debug", "fs", "irq", "mtrr", "pressure", "scsi", "sys", "sysrq-trigger", "tty"
 )  # fmt: skip
+_SOCKET = re.compile(rb"^[0-9a-f]+:(?: [0-9A-F]+){5} +\d+ (/.*)$", re.MULTILINE)  # a line of /proc/net/unix
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _MOST_LINKS = 40  # as the kernel: then it is a loop
 _PROBE = 'echo inside >"$1/probe"; echo outside >"$2/probe"; exit 0'
@@ -80,6 +82,9 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
         mounts |= dict.fromkeys(_resolve(self.readable), "read")
         mounts |= dict.fromkeys(_resolve(self.hidden), "empty")
         mounts |= dict.fromkeys((folder.resolve() for folder in self.writable), "write")
+        for place in _find_sockets():
+            if place not in mounts and not any(place.is_relative_to(folder) for folder in self.writable):
+                mounts[place] = "empty"
         arguments: list[str] = []
         visible: dict[Path, _Kind] = {Path("/"): "read", Path("/dev"): "empty", Path("/proc"): "empty"}
         for place in sorted(mounts):
@@ -169,9 +174,22 @@ def _survey(path: str, home: str, network: bool) -> _Surroundings:
     if network:
         needed.append(_RESOLV_CONF)
     mounts: dict[Path, _Kind] = dict.fromkeys(_resolve(needed), "read")
-    mounts |= dict.fromkeys(_emptied_places(home), "empty")
+    mounts |= dict.fromkeys((*_emptied_places(home), *_find_root_secrets()), "empty")
     ways = (Path(sys.executable), *entries, *needed)
     return _Surroundings(mounts, frozenset(link for way in ways for link in _find_links(way)))
+
+
+def _find_sockets() -> Iterator[Path]:
+    """Find the sockets of the host's programs: a read-only mount does not keep anybody from connecting to one."""
+    try:
+        table = Path("/proc/net/unix").read_bytes()
+    except OSError:
+        return
+    for name in set(_SOCKET.findall(table)):  # those bound by a relative path cannot be found
+        with contextlib.suppress(OSError):
+            place = Path(os.fsdecode(name)).resolve()
+            if place.is_socket():
+                yield place
 
 
 def _find_around(place: Path, visible: Mapping[Path, _Kind]) -> _Kind:
@@ -184,8 +202,8 @@ def _try_jail() -> str | None:
     """Run a program in the strictest jail; gives what is wrong, ``None`` when nothing is."""
     if sys.platform != "linux":
         return "bubblewrap needs Linux"
-    with tempfile.TemporaryDirectory(prefix="metaharness-") as name:
-        inside, outside = Path(name, "inside"), Path(name, "outside")
+    with temporary_folder("probe") as folder:
+        inside, outside = folder / "inside", folder / "outside"
         inside.mkdir()
         outside.mkdir()
         jail = Jail(writable=(inside,), readable=(outside,))
@@ -225,6 +243,14 @@ def _find_kernel_settings() -> Iterator[str]:
     """
     if os.geteuid() == 0:
         yield from (place for name in _KERNEL_SETTINGS if os.access(place := f"/proc/{name}", os.F_OK))
+
+
+def _find_root_secrets() -> Iterator[Path]:
+    """Find what the system keeps from all users but root, who needs no capability to read it."""
+    if os.geteuid() == 0:
+        etc = Path("/etc")
+        places = (etc / "shadow", etc / "gshadow", etc / "ssl/private", *etc.glob("ssh/ssh_host_*_key"))
+        yield from (place for place in places if place.exists())
 
 
 def _interpreter_roots() -> Iterator[Path]:

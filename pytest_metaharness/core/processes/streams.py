@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import selectors
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from .processtree import lift, open_pipe
+from .descriptors import lift, open_pipe
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Listener = Callable[[bytes], bool | None]
+"""Takes a line, without its newline; gives ``True`` when that is enough of the program."""
 
 LONGEST_LINE = 1 << 20
 """Longer lines are not given to ``on_line``, in bytes."""
@@ -68,9 +68,10 @@ class _Kept:
 
 
 class _Lines:
-    """Cuts a stream into lines."""
+    """Cuts a stream into lines; *is_enough* tells that its listener needs no more of the program."""
 
-    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+    def __init__(self, on_line: Listener) -> None:
+        self.is_enough = False
         self._on_line = on_line
         self._line = bytearray()
         self._is_too_long = False
@@ -97,27 +98,33 @@ class _Lines:
         line, is_given = bytes(self._line), not self._is_too_long
         self._line.clear()
         self._is_too_long = False
-        if is_given:
-            self._on_line(line)
+        if is_given and self._on_line(line):
+            self.is_enough = True
 
 
 class Streams:
     """The pipes of one program and what came through them; *selector* calls what a ready one needs."""
 
     def __init__(
-        self, *, stdin: bytes, merge_stderr: bool, keep_bytes: int, on_line: Callable[[bytes], None] | None
+        self,
+        *,
+        stdin: bytes,
+        merge_stderr: bool,
+        keep_bytes: int,
+        on_line: Listener | None = None,
+        on_stderr_line: Listener | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         self.kept = (_Kept(keep_bytes), _Kept(keep_bytes))
-        self._lines = _Lines(on_line) if on_line else None
+        self._lines = tuple(_Lines(listener) if listener else None for listener in (on_line, on_stderr_line))
         self._unsent = memoryview(stdin)
         stdout, stdout_given = open_pipe()
-        self._ours = {stdout: self.kept[0]}
+        self._ours = {stdout: 0}
         if merge_stderr:
             stderr_given = stdout_given
         else:
             stderr, stderr_given = open_pipe()
-            self._ours[stderr] = self.kept[1]
+            self._ours[stderr] = 1
         self._stdin: int | None = None
         if stdin:
             stdin_given, self._stdin = open_pipe()
@@ -127,11 +134,16 @@ class Streams:
         self.given = (stdin_given, stdout_given, stderr_given)
         self._unused = set(self.given)
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether a listener needs no more of the program."""
+        return any(lines is not None and lines.is_enough for lines in self._lines)
+
     def listen(self) -> None:
         """Begin, now that the program has its ends."""
         self._close_given()
-        for descriptor, kept in self._ours.items():
-            self.selector.register(descriptor, selectors.EVENT_READ, partial(self._read, descriptor, kept))
+        for descriptor, number in self._ours.items():
+            self.selector.register(descriptor, selectors.EVENT_READ, partial(self._read, descriptor, number))
         if self._stdin is not None:
             self.selector.register(self._stdin, selectors.EVENT_WRITE, self._write)
 
@@ -141,8 +153,9 @@ class Streams:
         while self._ours and (left := deadline - time.monotonic()) > 0:
             for key, _ in self.selector.select(left):
                 key.data()
-        if self._lines:
-            self._lines.finish()
+        for lines in self._lines:
+            if lines:
+                lines.finish()
 
     def close(self) -> None:
         """Close every pipe that is still open."""
@@ -151,15 +164,15 @@ class Streams:
         for descriptor in (*self._ours, *([] if self._stdin is None else [self._stdin])):
             os.close(descriptor)
 
-    def _read(self, descriptor: int, kept: _Kept) -> None:
+    def _read(self, descriptor: int, number: int) -> None:
         data = os.read(descriptor, _CHUNK)
         if not data:
             self.selector.unregister(descriptor)
             del self._ours[descriptor]
             os.close(descriptor)
-        kept.add(data)
-        if self._lines and kept is self.kept[0]:
-            self._lines.add(data)
+        self.kept[number].add(data)
+        if lines := self._lines[number]:
+            lines.add(data)
 
     def _write(self) -> None:
         assert self._stdin is not None

@@ -9,11 +9,11 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from ..folders import remove
+from ..folders import detach_mounts, read_flags, remove
 from .snapshot import Entry, Snapshot
 from .store import Store
 
@@ -37,6 +37,7 @@ class _Folder(NamedTuple):
     mode: int
     owner: int
     group: int
+    flags: int
     attributes: tuple[tuple[str, bytes], ...]
 
 
@@ -74,6 +75,21 @@ class Checkout:
         A folder whose attributes were changed goes with all that is in it.
         """
         folders = {parent for path in snapshot for parent in _folders_of(path)} | {""}
+        try:
+            self._made = self._remove_foreign(snapshot, folders)
+        except OSError:  # mounted read-only, for one
+            self.clear()
+        self._snapshot, self._folders = snapshot, tuple(sorted(folders))
+        self._written = {path: written for path, written in self._written.items() if path in snapshot}
+
+    def clear(self) -> None:
+        """Remove all that is here."""
+        remove(Path(self._place))
+        self._made = {}
+        self._written = {}
+
+    def _remove_foreign(self, snapshot: Snapshot, folders: Set[str]) -> dict[str, _Folder]:
+        """Remove what is no part of *snapshot*, whose folders are *folders*; gives those that can stay."""
         kept: dict[str, _Folder] = {}
         pending = [""]
         while pending:
@@ -91,11 +107,11 @@ class Checkout:
                         pending.append(path)
                     elif path not in snapshot or item.is_dir(follow_symlinks=False):
                         remove(Path(item.path))
-        self._snapshot, self._folders, self._made = snapshot, tuple(sorted(folders)), kept
-        self._written = {path: written for path, written in self._written.items() if path in snapshot}
+        return kept
 
     def restore(self) -> None:
         """Write every file that is not exactly as in the store; replace whatever stands in its way, leave the rest."""
+        detach_mounts(self.folder)  # a program of root's without a jail can leave some: nothing is written into them
         for path in self._folders:  # parents first: nothing is ever written through a link
             self._restore_folder(path)
         stale: dict[str, list[str]] = {}
@@ -199,7 +215,13 @@ def _read_folder(place: str) -> _Folder | None:
     except OSError:
         return None
     return _Folder(
-        status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid, tuple(_read_attributes(place))
+        device=status.st_dev,
+        inode=status.st_ino,
+        mode=status.st_mode,
+        owner=status.st_uid,
+        group=status.st_gid,
+        flags=read_flags(place),
+        attributes=tuple(_read_attributes(place)),
     )
 
 

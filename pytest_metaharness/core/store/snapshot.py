@@ -5,12 +5,14 @@ Paths are POSIX, relative, and ``str`` with surrogate escapes (PEP 383), so that
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -38,6 +40,9 @@ TRANSIENT_FOLDERS = frozenset(
     {".venv", "venv", "__pycache__", "node_modules", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".tox"}
 )
 TRANSIENT_SUFFIXES = (".pyc",)
+LONGEST_PATH = 1000
+"""Bytes that a path may have where the baseline has no longer one: below any folder it must fit into PATH_MAX, 4096."""
+
 LINK_LIMIT = 40
 """Links followed in one path before it counts as leading out; the kernel's own limit (path_resolution(7))."""
 
@@ -64,6 +69,7 @@ class Bounds(NamedTuple):
     file_bytes: float = math.inf
     total_bytes: float = math.inf
     files: float = math.inf
+    path_bytes: float = math.inf
 
 
 UNBOUNDED = Bounds()
@@ -120,6 +126,7 @@ def set_bounds(limits: Limits, baseline: Snapshot) -> Bounds:
         file_bytes=choose(limits.file_mb, FILE_MB, max(sizes, default=0) / MEGABYTE) * MEGABYTE,
         total_bytes=choose(limits.total_mb, TOTAL_MB, sum(sizes) / MEGABYTE) * MEGABYTE,
         files=choose(limits.files, FILES, len(sizes)),
+        path_bytes=max([LONGEST_PATH, *(len(os.fsencode(path)) for path in baseline)]),
     )
 
 
@@ -142,8 +149,8 @@ def scan_folder(
 ) -> Scan:
     """Read what *folder* holds, without following a link and without blocking on a FIFO.
 
-    Files without read permission are given it. Empty folders, FIFOs, sockets and devices are no part of a snapshot.
-    A file need not be read where *recall* knows, by its path and status, what is in it.
+    Files without read permission are given it, unless they have another name. Empty folders, FIFOs, sockets and devices
+    are no part of a snapshot. A file need not be read where *recall* knows, by its path and status, what is in it.
 
     :raises WorkspaceError: a file or folder cannot be read, or the whole passes *bounds*.
     """
@@ -156,6 +163,7 @@ def scan_folder(
         prefix = folders.pop()
         for item in _list_folder(folder, prefix):
             path = prefix + item.name
+            _check_path(path, bounds.path_bytes)
             is_folder = item.is_dir(follow_symlinks=False)
             if is_transient(path, is_folder):
                 left_out.append(path + "/" * is_folder)
@@ -163,6 +171,7 @@ def scan_folder(
                 folders.append(path + "/")
             elif item.is_symlink():
                 links[path] = target = os.readlink(item.path)  # noqa: PTH115 - keeps the bytes of the target
+                _check_path(target, bounds.path_bytes)
                 content = os.fsencode(target)
                 found[path] = Entry("120000", _start_blob(len(content), content).hexdigest(), len(content))
             elif item.is_file(follow_symlinks=False):
@@ -173,6 +182,12 @@ def scan_folder(
             total += found[path].size if path in found else 0
             _check_whole(len(found), total, bounds)
     return Scan(dict(sorted(found.items())), links, tuple(sorted(left_out)))
+
+
+def _check_path(path: str, most: float) -> None:
+    if (size := len(os.fsencode(path))) > most:
+        message = f"the path {show_path(path[:40])}... has {size} bytes, more than the {most:g} allowed"
+        raise WorkspaceError(message)
 
 
 def _check_file(path: str, size: int, most: float) -> None:
@@ -194,13 +209,13 @@ def _check_whole(files: int, total: int, bounds: Bounds) -> None:
 def _list_folder(folder: Path, prefix: str) -> list[os.DirEntry[str]]:
     where = folder / prefix
     try:
-        try:
-            with os.scandir(where) as items:
-                return list(items)
-        except PermissionError:
+        mode = where.lstat().st_mode
+        if not stat.S_ISDIR(mode):  # never follow a link, not even one in the place of the whole
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if mode & 0o500 != 0o500:
             where.chmod(0o700)
-            with os.scandir(where) as items:
-                return list(items)
+        with os.scandir(where) as items:
+            return list(items)
     except OSError as error:
         message = f"{show_path(prefix) or '.'} cannot be read: {error.strerror}"
         raise WorkspaceError(message) from error
@@ -228,7 +243,10 @@ def _read_entry(file: Path, path: str, most: float) -> Entry:
         try:
             stream = open_regular(file)
         except PermissionError:
-            file.chmod(file.lstat().st_mode | stat.S_IRUSR)
+            status = file.lstat()
+            if status.st_nlink > 1:  # it may be a file of somebody else's, elsewhere
+                raise
+            file.chmod(status.st_mode | stat.S_IRUSR)
             stream = open_regular(file)
         with stream:
             status = os.fstat(stream.fileno())
@@ -254,29 +272,36 @@ def diff_snapshots(old: Snapshot, new: Snapshot) -> tuple[str, ...]:
 
 def find_links_out(links: Mapping[str, str]) -> frozenset[str]:
     """Name the links among *links* (path -> target) that lead out of the workspace, through other links too."""
-    return frozenset(path for path in links if _leads_out(path, links))
+    folders = frozenset(parent for path in links for parent in _parents(path))
+    return frozenset(path for path in links if _leads_out(path, links, folders))
 
 
-def _leads_out(path: str, links: Mapping[str, str]) -> bool:
+def _leads_out(path: str, links: Mapping[str, str], folders: AbstractSet[str]) -> bool:
+    """Tell whether *path* does; *folders* are those with links somewhere below them."""
     at: list[str] = []
+    beyond = 0  # folders below the last of *at*: with no link there, it is enough to count them
     ahead = _parts(path)
     followed = 0
     while ahead:
         part = ahead.pop()
         if part == "..":
-            if not at:
+            if beyond:
+                beyond -= 1
+            elif at:
+                at.pop()
+            else:
                 return True
-            at.pop()
             continue
-        at.append(part)
-        target = links.get("/".join(at))
-        if target is None:
-            continue
-        followed += 1
-        if target.startswith("/") or followed > LINK_LIMIT:
-            return True
-        at.pop()
-        ahead.extend(_parts(target))
+        place = f"{at[-1]}/{part}" if at else part
+        if beyond or (place not in links and place not in folders):
+            beyond += 1
+        elif place not in links:
+            at.append(place)
+        else:
+            followed += 1
+            if links[place].startswith("/") or followed > LINK_LIMIT:
+                return True
+            ahead.extend(_parts(links[place]))
     return False
 
 

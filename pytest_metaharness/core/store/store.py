@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -37,9 +38,21 @@ CONFIG = """\
 [maintenance]
 	auto = false
 """
-ATTRIBUTES = "* -text -eol -crlf -ident -filter -diff=default -merge -working-tree-encoding\n* diff\n"
+ATTRIBUTES = {
+    "attributes": "* -text -eol -crlf -ident -filter -merge -working-tree-encoding\n",
+    "attributes-text": "* diff\n",
+    "attributes-binary": "* -diff\n",
+}
+"""Files in ``info/``: what always holds, and how patches are made."""
+
+LARGE_CHANGE = 2_000_000
+"""Bytes from which on a patch holds whole files: comparing lines may take time that grows with the square of them."""
+
 Pack = Generator[bytes, None, None]
 """Chunks of a pack (gitformat-pack(5))."""
+
+LARGE, DENSE = 16 << 20, 0.9
+"""Bytes of a file for which it matters whether it can be compressed; and what share of it then is left at least."""
 
 AUTHOR = "pytest-metaharness <metaharness@localhost>"
 
@@ -91,7 +104,7 @@ class Store:
             is_quick = parent is not None and sum(entry.size for entry in written.values()) <= CHUNK
             known = set() if is_quick else self._known({entry.blob for entry in written.values()})
             # of little it makes loose objects, as always; much it would compress once more to make these of its pack
-            pack = () if is_quick else ("-c", "fastimport.unpackLimit=1")
+            pack = () if is_quick else ("-c", "fastimport.unpackLimit=1", *_choose_compression(source, written, known))
             arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=now", "--depth=0")
             with self._feeding(*pack, *arguments, purpose="store a candidate") as stream:
                 _write_commit(
@@ -117,13 +130,22 @@ class Store:
                 for chunk in chunks:
                     stream.write(chunk)
 
-    def write_patch(self, old: str, new: str, to: BinaryIO, *, folder: str = ".") -> None:
-        """Write what `git apply` needs to make the branch *old* into *new*, where their files lie below *folder*."""
+    def write_patch(
+        self, old: tuple[str, Snapshot], new: tuple[str, Snapshot], to: BinaryIO, *, folder: str = "."
+    ) -> None:
+        """Write what `git apply` needs to make the branch *old* into *new*, where their files lie below *folder*.
+
+        Of each the name and the snapshot are given. The patch has lines, or whole files when the change is large.
+        """
         below = "" if folder == "." else f"{folder}/"
+        trees = (old[1], new[1])
+        changed = (tree[path].size for path in diff_snapshots(*trees) for tree in trees if path in tree)
+        kind = "binary" if sum(changed) >= LARGE_CHANGE else "text"
         process = self._start(
+            "-c", f"core.attributesFile={self.folder / 'info' / f'attributes-{kind}'}",
             "diff", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color",
             f"--src-prefix=a/{below}", f"--dst-prefix=b/{below}",
-            f"refs/heads/{old}", f"refs/heads/{new}", "--",
+            f"refs/heads/{old[0]}", f"refs/heads/{new[0]}", "--",
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
@@ -215,7 +237,8 @@ class Store:
         with (made / "config").open("a", encoding="ascii") as file:
             file.write(CONFIG)
         (made / "info").mkdir()
-        (made / "info/attributes").write_text(ATTRIBUTES, encoding="ascii")
+        for name, text in ATTRIBUTES.items():
+            (made / "info" / name).write_text(text, encoding="ascii")
         made.chmod(0o755)
         try:
             made.rename(self.folder)
@@ -224,6 +247,17 @@ class Store:
             if not (self.folder / "HEAD").exists():
                 message = f"{self.folder} is there, but is no session store"
                 raise StoreError(message) from error
+
+
+def _choose_compression(source: Path, written: Mapping[str, Entry], known: set[str]) -> tuple[str, ...]:
+    """Switch compression off where the largest file is large and cannot be compressed: that would take most time."""
+    new = ((entry.size, path) for path, entry in written.items() if entry.blob not in known and entry.mode != "120000")
+    size, path = max(new, default=(0, ""))
+    if size < LARGE:
+        return ()
+    sample = next(_read_source(source / path, written[path], path))
+    is_dense = len(zlib.compress(sample, 1)) > DENSE * len(sample)
+    return ("-c", "pack.compression=0") if is_dense else ()
 
 
 def _write_commit(

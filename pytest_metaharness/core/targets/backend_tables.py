@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..model import Backend
+from .nodes import Node, Pairs, Scalar, plain_tree
 from .records import Anything, Field, ListOf, MappingOf, Record, join
 from .schema import INVALID, Choice, Number, Problems, Schema, Text
-from .yamltree import Node, Pairs, Scalar, plain_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,8 +84,13 @@ class _Value(Schema):
         return {"type": ["string", "null"]}
 
 
-def _common_fields(providers: Mapping[str, Record]) -> dict[str, Field]:
-    known = f" (built in: {', '.join(sorted(providers))})" if providers else ""
+def _common_fields(providers: Mapping[str, Record]) -> Mapping[str, Field]:
+    return _make_common_fields(tuple(sorted(providers)))
+
+
+@cache  # asked for twice by every table of every target
+def _make_common_fields(built_in: tuple[str, ...]) -> Mapping[str, Field]:
+    known = f" (built in: {', '.join(built_in)})" if built_in else ""
     return {
         "provider": Field(
             Text(pattern=NAME, meaning=f"the name of a provider{known}"),
@@ -108,7 +114,35 @@ def _common_fields(providers: Mapping[str, Record]) -> dict[str, Field]:
         "args": Field(ListOf(item=Text(least="nothing")), "Extra arguments of the command line"),
         "env": Field(Variables(), "Environment variables: a list of names to pass through, or names with values"),
         "timeout": Field(SECONDS, "Seconds per proposal (default: the target's)"),
+        "parallel": Field(
+            Number(above=0, whole=True, limit=1000), "How many of its proposals may run at once, over all workers (any)"
+        ),
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderKeys(Record):
+    """The keys of a provider's own, and those of all that it *lacks*, each with the reason."""
+
+    lacks: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Lacking(Schema):
+    """A key that means nothing to a provider: better refused than ignored."""
+
+    reason: str
+
+    @property
+    def expects(self) -> str:
+        return "left out"
+
+    def read(self, node: Node, key: str, problems: Problems) -> Any:
+        problems.add(node.line, key, f"must be left out: {self.reason}")
+        return INVALID
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"not": {}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +182,9 @@ class BackendTable(Schema):
         own = self.providers.get(provider) if provider is not None else None
         if own is None:
             return Record(fields=common, extra=Anything())
-        return Record(fields={**common, **own.fields}, rules=own.rules, extra=own.extra)
+        lacks = own.lacks if isinstance(own, ProviderKeys) else {}
+        lacking = {name: Field(_Lacking(reason=reason), common[name].doc) for name, reason in lacks.items()}
+        return Record(fields={**common, **lacking, **own.fields}, rules=own.rules, extra=own.extra)
 
     def json_schema(self) -> dict[str, Any]:
         """Give the schema of a table that names its provider, or may do without when *name* is one."""

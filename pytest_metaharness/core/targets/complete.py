@@ -12,9 +12,9 @@ import msgspec
 from ..model import Backend, Check, Contains, Gate, GitBaseline, Limits, Run, Target
 from .fields import CHECK, CHECK_ID, FOLDER, FolderOrGit, target_schema
 from .load import make_target
+from .nodes import Faulty, Node, Pairs, cut, plain_tree
 from .records import ExactlyOne, Field, MappingOf, Record
 from .schema import Problems, Schema, Text
-from .yamltree import Faulty, Node, Pairs, cut, plain_tree
 
 _OF_THE_TEST = {
     "name": "is the test function's, and is not given in a Python target",
@@ -143,12 +143,17 @@ def _spell_checks(checks: object) -> Node:
     return Pairs(line=None, nodes=tuple(pairs))
 
 
-def _spell_backend(name: str, backend: Backend, problems: Problems) -> dict[str, Any]:
-    if backend.name != name:
-        problems.add(None, f"backends.{cut(name)}.name", f"must be '{cut(name)}', got {_show(backend.name)}")
+def _spell_backend(name: object, backend: Backend, problems: Problems) -> dict[Any, Any]:
     keys = _find_given(backend)
     del keys["name"]
-    return {**keys.pop("options", {}), **keys}
+    options = keys.pop("options", {})
+    shown = cut(str(name))
+    if isinstance(name, str) and backend.name != name:
+        problems.add(None, f"backends.{shown}.name", f"must be '{shown}', got {_show(backend.name)}")
+    if not isinstance(options, Mapping):
+        problems.add(None, f"backends.{shown}.options", f"must be a mapping, got {_show(options)}")
+        return keys
+    return {**options, **keys}
 
 
 def _show(value: object) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..model import GitBaseline
 from .backend_tables import SECONDS, VARIABLE, BackendTable, backend_tables
+from .nodes import Node, Pairs, Scalar, cut
 from .records import Anything, AtLeastOne, ExactlyOne, Field, ListOf, MappingOf, OnlyWith, Record
-from .schema import INVALID, Choice, Flag, Number, Problems, Schema, Text
-from .yamltree import Node, Pairs, cut
+from .schema import INVALID, Choice, Flag, Number, Problems, Schema, Text, advise_quotes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -160,8 +160,10 @@ class FolderOrGit(Schema):
         return "a folder beside this file, or {git: HEAD}"
 
     def read(self, node: Node, key: str, problems: Problems) -> Any:
-        if not isinstance(node, Pairs):
+        if isinstance(node, Scalar) and node.type == "text":
             return self.folder.read(node, key, problems)
+        if not isinstance(node, Pairs):
+            return self.refuse(node, key, problems, advise_quotes(node))
         before = len(problems)
         values = GIT_BASELINE.read(node, key, problems)
         return INVALID if values is INVALID or len(problems) > before else GitBaseline(**values)
@@ -170,50 +172,59 @@ class FolderOrGit(Schema):
         return {"anyOf": [self.folder.json_schema(), GIT_BASELINE.json_schema()]}
 
 
-MARK = Text(pattern="[A-Za-z][A-Za-z0-9_]*", meaning="the name of a mark (letters, digits, '_')")
+_WITH_ARGUMENTS = "filterwarnings|parametrize|skipif|timeout|usefixtures"
+"""Marks that mean nothing without arguments; by that of pytest-timeout the whole session would die."""
+
+MARK = Text(
+    pattern=rf"(?!(?:{_WITH_ARGUMENTS})$)[A-Za-z][A-Za-z0-9_]*",
+    meaning="the name of a mark without arguments (letters, digits, '_')",
+)
+
+
+_BEFORE_BACKENDS = {
+    "goal": Field(Text(), "What the backend is asked to achieve, in prose", required=True),
+    "constraints": Field(ListOf(item=Text()), "Rules in prose that the backend is shown"),
+    "baseline": Field(
+        FolderOrGit(),
+        "Folder beside this file with the workspace to improve (default: baseline), "
+        "or {git: HEAD, path: .}: the tracked files of the enclosing repository",
+    ),
+    "editable": Field(
+        ListOf(item=PATTERN, minimum=1),
+        "What the backend may change: files, folders/, globs (default: everything)",
+    ),
+    "required": Field(ListOf(item=FILE), "Files that a candidate must have to be valid"),
+    "sealed": Field(
+        FOLDER,
+        "Folder beside this file that is laid over the checkout for its checks; the backend never sees it",
+    ),
+    "transient": Field(ListOf(item=PATTERN), "What is never part of a candidate: files, folders/, globs"),
+    "limits": Field(LIMITS, "What a candidate may have at most; beyond it is invalid"),
+    "budget": Field(
+        Number(whole=True, minimum=0, limit=1_000_000),
+        "Proposals per trial (default 1); 0 measures the baseline only",
+    ),
+    "timeout": Field(SECONDS, "Seconds per proposal (default 600)"),
+    "checks": Field(
+        MappingOf(name=CHECK_ID, value=CHECK, minimum=1),
+        "Weighted measurements of a candidate by id, run in this order",
+        required=True,
+    ),
+    "gate": Field(GATE, "Thresholds that pass or fail the test item"),
+}
+_AFTER_BACKENDS = {
+    "marks": Field(ListOf(item=MARK), "Pytest marks of the test items"),
+    "sandbox_read": Field(
+        ListOf(item=Text()),
+        "Files and folders that are readable inside the jail; ~ is the home folder",
+    ),
+}
 
 
 def target_schema(providers: Mapping[str, Record]) -> Record:
     """Give the schema of a target file, where *providers* are the built-in ones with their own keys."""
-    return Record(
-        fields={
-            "goal": Field(Text(), "What the backend is asked to achieve, in prose", required=True),
-            "constraints": Field(ListOf(item=Text()), "Rules in prose that the backend is shown"),
-            "baseline": Field(
-                FolderOrGit(),
-                "Folder beside this file with the workspace to improve (default: baseline), "
-                "or {git: HEAD, path: .}: the tracked files of the enclosing repository",
-            ),
-            "editable": Field(
-                ListOf(item=PATTERN, minimum=1),
-                "What the backend may change: files, folders/, globs (default: everything)",
-            ),
-            "required": Field(ListOf(item=FILE), "Files that a candidate must have to be valid"),
-            "sealed": Field(
-                FOLDER,
-                "Folder beside this file that is laid over the checkout for its checks; the backend never sees it",
-            ),
-            "transient": Field(ListOf(item=PATTERN), "What is never part of a candidate: files, folders/, globs"),
-            "limits": Field(LIMITS, "What a candidate may have at most; beyond it is invalid"),
-            "budget": Field(
-                Number(whole=True, minimum=0, limit=1_000_000),
-                "Proposals per trial (default 1); 0 measures the baseline only",
-            ),
-            "timeout": Field(SECONDS, "Seconds per proposal (default 600)"),
-            "checks": Field(
-                MappingOf(name=CHECK_ID, value=CHECK, minimum=1),
-                "Weighted measurements of a candidate by id, run in this order",
-                required=True,
-            ),
-            "gate": Field(GATE, "Thresholds that pass or fail the test item"),
-            "backends": Field(backend_tables(providers), "Named configurations of backends for --metaharness"),
-            "marks": Field(ListOf(item=MARK), "Pytest marks of the test items"),
-            "sandbox_read": Field(
-                ListOf(item=Text()),
-                "Files and folders that are readable inside the jail; ~ is the home folder",
-            ),
-        },
-    )
+    backends = Field(backend_tables(providers), "Named configurations of backends for --metaharness")
+    return Record(fields={**_BEFORE_BACKENDS, "backends": backends, **_AFTER_BACKENDS})
 
 
 def target_json_schema(providers: Mapping[str, Record]) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .nodes import Faulty, Items, Node, Pairs, Scalar, cut, show
 from .schema import INVALID, Problems, Schema, Text, advise_quotes, find_nearest
-from .yamltree import Faulty, Items, Node, Pairs, Scalar, cut, show
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -38,7 +38,7 @@ def read_entries(node: Pairs, key: str, problems: Problems) -> Iterator[Entry]:
         name = name_node.value
         entry_key = join(key, name)
         if name == "<<" and name_node.written is not None:
-            problems.add(name_node.line, entry_key, "merge keys are not supported")
+            problems.add(name_node.line, entry_key, "merge keys are not supported: write the keys out")
             continue
         is_first = name not in first_lines
         if is_first:
@@ -214,6 +214,23 @@ class OnlyWith(Rule):
 
     def json_schema(self) -> dict[str, Any]:
         return {"dependentRequired": {self.key: [self.other]}}
+
+
+@dataclass(frozen=True)
+class NotWith(Rule):
+    """*key* is not given where *other* is, for a *reason*."""
+
+    key: str
+    other: str
+    reason: str
+
+    def find_broken(self, given: Collection[str]) -> tuple[str | None, str] | None:
+        if self.key not in given or self.other not in given:
+            return None
+        return self.key, f"must be left out together with {self.other}: {self.reason}"
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"not": {"required": [self.key, self.other]}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ..errors import TargetError
-from .yamltree import Faulty, Node, Pairs, Scalar, cut, escape, show
+from .nodes import Faulty, Node, Pairs, Scalar, cut, escape, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -114,15 +114,17 @@ class Text(Schema):
         if self.least != "nothing" and not (text.strip() if self.least == "a word" else text):
             problems.add(node.line, key, "must not be empty")
             return INVALID
-        got = f"{len(text)} characters of text" if self.secret else show(node)
         if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
-            problems.add(node.line, key, f"must be {self.meaning}, got {got}")
+            problems.add(node.line, key, f"must be {self.meaning}, got {self._show(node)}")
             return INVALID
         try:
             return text if self.parse is None else self.parse(text)
         except ValueError as error:
-            problems.add(node.line, key, f"must {error}, got {got}")
+            problems.add(node.line, key, f"must {error}, got {self._show(node)}")
             return INVALID
+
+    def _show(self, node: Scalar) -> str:
+        return f"{len(node.value)} characters of text" if self.secret else show(node)
 
     def json_schema(self) -> dict[str, Any]:
         schema: dict[str, Any] = {"type": "string"}
@@ -150,7 +152,7 @@ class Choice(Schema):
             return self.refuse(node, key, problems, advise_quotes(node))
         if node.value in self.words:
             return node.value
-        nearest = find_nearest(node.value, self.words)
+        nearest = None if problems.are_too_many else find_nearest(node.value, self.words)
         return self.refuse(node, key, problems, f" (did you mean '{nearest}'?)" if nearest else "")
 
     def json_schema(self) -> dict[str, Any]:
@@ -236,9 +238,9 @@ def _plain(bound: float) -> str:
 
 def find_nearest(word: str, known: Iterable[str]) -> str | None:
     """Give the one of *known* that *word* is most likely a slip of, or ``None``."""
-    if len(word) > 40:  # no slip of the pen, and the comparison is slow
-        return None
     by_folded = {name.lower().replace("-", "_"): name for name in known}
+    if len(word) > 40 or len(by_folded) > 100:  # no slip of the pen; and the comparison is slow
+        return None
     nearest = difflib.get_close_matches(word.lower().replace("-", "_"), by_folded, n=1, cutoff=0.6)
     return by_folded[nearest[0]] if nearest else None
 
@@ -247,7 +249,7 @@ def advise_quotes(node: Node) -> str:
     """Give the reason why a value meant as text is none."""
     if isinstance(node, Pairs) and node.line is not None:
         return " (text with ': ' in it must be quoted)"
-    if not isinstance(node, Scalar) or node.type == "text" or node.written == "":
+    if not isinstance(node, Scalar) or node.type == "text" or (node.type == "nothing" and not node.written):
         return ""
     if node.written is None:
         return " (quote it)"

@@ -1,4 +1,4 @@
-"""YAML text, or plain data, as a tree of nodes that know their lines. Nothing is constructed that could surprise.
+"""YAML text as a tree of nodes that know their lines. Nothing is constructed that could surprise.
 
 The text is read as a stream of parse events, without recursion, so that deep nesting, aliases that expand to billions
 of values, tags that name Python objects and numbers of a million digits are noticed before they cost anything.
@@ -8,62 +8,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from datetime import date, time
-from typing import Any, Literal, NoReturn
+from bisect import bisect_left
+from typing import Any, NoReturn
 
 import msgspec
 import yaml
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
-MAX_DEPTH = 50
-"""Levels of nesting; a target uses five."""
+from .nodes import MAX_DEPTH, MAX_NUMBER, MAX_VALUES, Faulty, Items, Node, Pairs, Scalar, cut, text_node
 
-MAX_VALUES = 100_000
-"""Values of one tree, aliases counted in full; a long text counts as one value per 32 characters."""
-
-MAX_NUMBER = 300
-"""Characters of a number; every float has fewer digits before its point."""
-
-SHOWN = 60
-"""Characters of a value that a message shows."""
+__all__ = ("Pairs", "Scalar", "SyntaxProblem", "count_lines", "read_tree")  # with the nodes that callers look into
 
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the C loader is ten times faster, and may be missing
 _STR_TAG = "tag:yaml.org,2002:str"
+_ODD_BREAK = re.compile("[\x85\u2028\u2029]")
+_BREAK = re.compile("\r\n|\n|\r")
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A value and the line (from 1) where it begins, or where its key stands; ``None`` in data that has no lines."""
-
-    line: int | None
-
-
-class Scalar(Node, frozen=True, kw_only=True):
-    """A single value. *written* is the unquoted YAML text it was read from; a date stays text."""
-
-    type: Literal["text", "number", "boolean", "date", "nothing"]
-    value: Any
-    written: str | None = None
-
-
-class Items(Node, frozen=True, kw_only=True):
-    """A list."""
-
-    nodes: tuple[Node, ...]
-
-
-class Pairs(Node, frozen=True, kw_only=True):
-    """A mapping in written order; keys may be anything and may repeat."""
-
-    nodes: tuple[tuple[Node, Node], ...]
-
-
-class Faulty(Node, frozen=True, kw_only=True):
-    """A value that cannot be had at all; *fault* says why."""
-
-    fault: str
 
 
 class SyntaxProblem(ValueError):
@@ -75,26 +36,46 @@ class SyntaxProblem(ValueError):
         self.text = text
 
 
-# ------------------------------------------------------------------------------------------------------ from text
-
-
 def read_tree(text: str) -> Node | None:
     """Give the root of the one document in *text*, or ``None`` where it has none.
 
     :raises SyntaxProblem: no YAML, several documents, nested too deeply, too many values.
     """
     if found := _NOT_YAML.search(text):
-        line = text.count("\n", 0, found.start()) + 1
+        line = count_lines(text[: found.start()])
         _fail(line, f"not valid YAML: control character {found.group()!r} in the text")
-    builder = _Builder()
+    if not text.isascii() and _ODD_BREAK.search(text):
+        return _read_events(text, [found.start() for found in _BREAK.finditer(text)])
+    return _read_events(text, None)
+
+
+def count_lines(text: str) -> int:
+    """Give the number of the line at which *text* ends, as an editor counts."""
+    return sum(1 for _ in _BREAK.finditer(text)) + 1
+
+
+def _read_events(text: str, breaks: list[int] | None) -> Node | None:
+    builder = _Builder(breaks)
+    parser = _LOADER(text)
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        while (event := parser.get_event()) is not None:
             builder.take(event)
+    except SyntaxProblem:
+        raise
+    except (ValueError, OverflowError):  # of chr(), where there is no C loader
+        _fail(parser.line + 1, "not valid YAML: found an escape that stands for no character")
     except yaml.MarkedYAMLError as error:
-        raise _explain(error, text) from None
+        raise _explain(error, text, breaks) from None
     except yaml.YAMLError as error:
         _fail(None, f"not valid YAML: {' '.join(str(error).split())}")
+    finally:
+        parser.dispose()
     return builder.root
+
+
+def _find_line(mark: Any, breaks: list[int] | None) -> int:
+    """Give the line of *mark*. YAML ends lines at three characters more than editors do, which count by *breaks*."""
+    return mark.line + 1 if breaks is None else bisect_left(breaks, mark.index) + 1
 
 
 class _Open:
@@ -114,8 +95,9 @@ class _Open:
 class _Builder:
     """The tree so far. Sizes are those of the tree with every alias written out."""
 
-    def __init__(self) -> None:
+    def __init__(self, breaks: list[int] | None) -> None:
         self.root: Node | None = None
+        self._breaks = breaks
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int] | None] = {}  # None: its value is not complete yet
         self._size = 0
@@ -126,7 +108,7 @@ class _Builder:
             self._add(_read_scalar(event, self._line(event)), 1 + len(event.value) // 32, event.anchor)
         elif isinstance(event, yaml.CollectionStartEvent):
             if len(self._stack) == MAX_DEPTH:
-                _fail(_begin(event), f"nested too deeply (more than {MAX_DEPTH} levels)")
+                _fail(self._begin(event), f"nested too deeply (more than {MAX_DEPTH} levels)")
             self._stack.append(_Open(event, self._line(event)))
             if event.anchor is not None:
                 self._anchors[event.anchor] = None
@@ -135,7 +117,7 @@ class _Builder:
         elif isinstance(event, yaml.AliasEvent):
             self._add(*self._resolve(event.anchor or "", self._line(event)), None)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            _fail(_begin(event), "a second document begins here; one file holds one document")
+            _fail(self._begin(event), "a second document begins here; one file holds one document")
 
     def _line(self, event: yaml.Event) -> int:
         # A mapping's value belongs to the line of its key, which is where a reader looks for it.
@@ -143,7 +125,11 @@ class _Builder:
             parent = self._stack[-1]
             if parent.is_mapping and len(parent.nodes) % 2:
                 return parent.nodes[-1].line or 1
-        return _begin(event)
+        return self._begin(event)
+
+    def _begin(self, event: yaml.Event) -> int:
+        mark: Any = event.start_mark
+        return mark.line + 1 if self._breaks is None else _find_line(mark, self._breaks)
 
     def _close(self, opened: _Open) -> None:
         node: Node
@@ -179,10 +165,6 @@ class _Builder:
             self.root = node
 
 
-def _begin(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
-
-
 def _read_scalar(event: yaml.ScalarEvent, line: int) -> Node:
     if event.tag not in {None, _STR_TAG}:
         return Faulty(line=line, fault=_tag_fault(event.tag))
@@ -191,8 +173,8 @@ def _read_scalar(event: yaml.ScalarEvent, line: int) -> Node:
         for tag, pattern in Resolver.yaml_implicit_resolvers.get(text[:1], ()):
             if pattern.match(text):
                 return _read_plain(tag, text, line)
-        return _text_node(text, line, text)
-    return _text_node(text, line, None)
+        return text_node(text, line, text)
+    return text_node(text, line, None)
 
 
 def _read_plain(tag: str, text: str, line: int) -> Node:
@@ -206,7 +188,7 @@ def _read_plain(tag: str, text: str, line: int) -> Node:
             return Scalar(line=line, type="date", value=text, written=text)
         case "int" | "float" as kind:
             return Scalar(line=line, type="number", value=_read_number(kind, tag, text), written=text)
-    return _text_node(text, line, text)
+    return text_node(text, line, text)
 
 
 def _read_number(kind: str, tag: str, text: str) -> int | float:
@@ -221,32 +203,26 @@ def _read_number(kind: str, tag: str, text: str) -> int | float:
     return int(number) if kind == "int" else float(number)
 
 
-def _text_node(text: str, line: int | None, written: str | None) -> Node:
-    if "\0" in text:
-        return Faulty(line=line, fault="must not contain a NUL character")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        return Faulty(line=line, fault="must not contain half of a surrogate pair")
-    return Scalar(line=line, type="text", value=text, written=written)
-
-
 def _no_anchor(name: str) -> str:
     return f"*{cut(name)} refers to an anchor that is not there (text that begins with * must be quoted)"
 
 
 def _tag_fault(tag: str) -> str:
     shown = cut(tag.replace("tag:yaml.org,2002:", "!!"))
-    return f"YAML tags are not supported, got {shown} (text that begins with ! must be quoted)"
+    return f"has the YAML tag {shown}, and tags are not supported (text that begins with ! must be quoted)"
 
 
-def _explain(error: yaml.MarkedYAMLError, text: str) -> SyntaxProblem:
+def _explain(error: yaml.MarkedYAMLError, text: str, breaks: list[int] | None) -> SyntaxProblem:
     problem = error.problem or "cannot be read"
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return SyntaxProblem(None, f"not valid YAML: {problem}")
     if error.context and error.context_mark and error.problem:
         problem += f" {error.context}"
-        if error.context_mark.line != mark.line:
-            problem += f" that begins on line {error.context_mark.line + 1}"
+        if mark.index >= len(text.rstrip()):  # what was never closed is where it was opened
+            mark = error.context_mark
+        elif error.context_mark.line != mark.line:
+            problem += f" that begins on line {_find_line(error.context_mark, breaks)}"
     character = text[mark.index : mark.index + 1]
     if "unknown escape" in problem:
         problem += " (a backslash is special in double quotes: use single quotes)"
@@ -256,79 +232,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> SyntaxProblem:
         problem += " (text that begins with * must be quoted)"
     elif "mapping values are not allowed" in problem:
         problem += " (text with ': ' in it must be quoted)"
-    return SyntaxProblem(mark.line + 1, f"not valid YAML: column {mark.column + 1}: {' '.join(problem.split())}")
+    before = text[: min(mark.index, len(text.rstrip()))]  # libyaml ends the last line, and there may be no next one
+    column = len(before) - max(before.rfind("\n"), before.rfind("\r"))
+    return SyntaxProblem(count_lines(before), f"not valid YAML: column {column}: {' '.join(problem.split())}")
 
 
 def _fail(line: int | None, text: str) -> NoReturn:
     raise SyntaxProblem(line, text)
-
-
-# ------------------------------------------------------------------------------------------------------ from data
-
-
-def plain_tree(data: object, *, depth: int = 0) -> Node:
-    """Give the tree of *data* as TOML has it, or Python code; nodes in it stay. What is no plain data is a fault."""
-    if depth > MAX_DEPTH:
-        return Faulty(line=None, fault=f"nested too deeply (more than {MAX_DEPTH} levels)")
-    match data:
-        case None:
-            return Scalar(line=None, type="nothing", value=None)
-        case bool():
-            return Scalar(line=None, type="boolean", value=data)
-        case int() if data.bit_length() > MAX_NUMBER:
-            return Scalar(line=None, type="number", value=math.inf)
-        case int() | float():
-            return Scalar(line=None, type="number", value=data)
-        case str():
-            return _text_node(data, None, None)
-        case Mapping():
-            pairs = [(plain_tree(key), plain_tree(value, depth=depth + 1)) for key, value in data.items()]
-            return Pairs(line=None, nodes=tuple(pairs))
-        case list() | tuple():
-            return Items(line=None, nodes=tuple(plain_tree(item, depth=depth + 1) for item in data))
-        case date() | time():
-            return Scalar(line=None, type="date", value=str(data))
-        case Node():
-            return data
-        case _:
-            kinds = "text, a number, true, false, a list or a mapping"
-            return Faulty(line=None, fault=f"must be {kinds}, got {cut(repr(data))}")
-
-
-# ------------------------------------------------------------------------------------------------------ for people
-
-
-def cut(text: str) -> str:
-    """Give *text* on one printable line, control characters escaped, cut when long."""
-    shown = escape(text[:SHOWN])
-    return f"{shown}..." if len(text) > SHOWN else shown
-
-
-def escape(text: str) -> str:
-    """Give *text* with every character that is not printable as a backslash escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def show(node: Node) -> str:
-    """Give what stands in the file, for the words after "got"."""
-    if isinstance(node, Items):
-        return "a list" if node.nodes else "an empty list"
-    if isinstance(node, Pairs):
-        return "a mapping" if node.nodes else "an empty mapping"
-    if not isinstance(node, Scalar):
-        return "something unreadable"
-    match node.type:
-        case "text":
-            return f"'{cut(node.value)}'"
-        case "boolean":
-            return "true" if node.value else "false"
-        case "nothing":
-            return "nothing"
-        case "date":
-            return f"the date {cut(node.value)}"
-        case "number":
-            # str() of an integer is refused by Python beyond 4300 digits; such a one is always a written one
-            huge = node.written is not None and (len(node.written) > SHOWN or not math.isfinite(node.value))
-            return cut(str(node.written)) if huge else cut(repr(node.value))
