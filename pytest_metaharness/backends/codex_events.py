@@ -28,6 +28,7 @@ BREAK = "stream disconnected"
 """An answer that breaks off. Codex asks again five times in six seconds, which may save the work of an hour."""
 
 _RETRY = re.compile(r"Reconnecting\.\.\. (?P<number>\d+)/\d+(?: \((?P<reason>.*)\))?", re.DOTALL)
+_REFUSED = re.compile(r"unexpected status 4\d\d\b")
 
 _DENIALS = (
     (re.compile(r"patch rejected: (?P<what>[^;\n]+)"), "{}"),
@@ -79,7 +80,8 @@ class CodexTranscript(Transcript):
         self._has_left_socket |= number == 1
         if self._has_left_socket and number >= ATTEMPTS and not reason.startswith(BREAK):
             self.completed, self.is_hopeless = False, True
-            self.failure = f"{reason.rstrip('.')} (its service failed {number} times)"
+            is_refused = _REFUSED.match(reason)  # which says all: it is not that the service is busy
+            self.failure = reason if is_refused else f"{reason.rstrip('.')} (its service failed {number} times)"
 
     def find_denial(self, stderr: str) -> str | None:
         for pattern, text in _DENIALS:

@@ -15,6 +15,9 @@ from .proposing import KEY
 FILES = ("AGENTS.md", "notes.md")
 """What the baseline has, and what a script that edits makes better."""
 
+SYSTEM_FILE = Path("/usr/metaharness-test.txt")
+"""What nobody but root may write, and no agent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -40,7 +43,7 @@ def write_script(player: Player, case: str, project: Project, *, jailed: bool) -
     outside = dict.fromkeys((str(project.canary / "new.txt"), "../new.txt", str(project.home / "new.txt")), "new\n")
     leaving = [*player.write(outside)]
     if player.can_run(jailed=jailed):
-        leaving.append(player.shell("; ".join(f"echo new > {path}" for path in (*outside, "/usr/new.txt"))))
+        leaving.append(player.shell("; ".join(f"echo new > {path}" for path in (*outside, SYSTEM_FILE))))
     return {
         "edits two files": [*edits, DONE],
         "no change": [Step(text="Nothing to change.")],
@@ -69,6 +72,7 @@ def play(player: Player, case: str, project: Project, *, program: Path, sandbox:
         )
         turns = len(server.turns)
     assert project.list_files() == before
+    assert not SYSTEM_FILE.exists()
     if not ran.runs:
         outcome, reason, run = "error", "; ".join(dict.fromkeys(ran.problems)), {}
     else:

@@ -81,6 +81,19 @@ def test_a_dead_service_is_given_up(reason: str, told: str) -> None:
     assert (proposal.status, proposal.reason) == ("unavailable", told)
 
 
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        ("unexpected status 401 Unauthorized: no", "unavailable"),
+        ("unexpected status 400 Bad Request: no", "crash"),
+    ],
+)
+def test_a_service_that_refuses_a_request_is_not_busy(reason: str, status: str) -> None:
+    proposal = judge_lines(AGENT, *(retry(number, reason) for number in (1, 2, 3)), returncode=-15)
+    assert proposal.status == status
+    assert proposal.reason.removesuffix("; check the key in THE_KEY") == reason
+
+
 def test_what_succeeds_in_between_is_no_dead_service() -> None:
     transcript = CodexTranscript()
     for _ in range(5):

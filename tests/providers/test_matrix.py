@@ -15,8 +15,8 @@ from .matrix_table import note_cell
 from .players import CASES, PLAYERS
 from .projects import Project
 
-HANGING_S = 8.0
-"""The timeout of a proposal whose model hangs; others have a minute, and need seconds."""
+TIMEOUT_S, HANGING_S = 60.0, {"opencode": 8.0}
+"""The timeout of a proposal, and where its model hangs: six seconds, or more where it would not be asked until then."""
 
 SPARE_S = 10.0
 """What a whole session may take beyond the timeout."""
@@ -33,7 +33,7 @@ EXPECTED = {
         "no-change",
         r"its edits were denied: .*(/canary/new\.txt|outside|read_only_file_system).*",
     ),
-    "hangs": ("timeout", r"no answer within 8 s: (the model was silent|it said nothing)"),
+    "hangs": ("timeout", r"no answer within \d s: (the model was silent|it said nothing)"),
     "stream cut": ("unavailable", rf".*({CUT}).*; check base_url {{server}}.*"),
 }
 """Outcome of each case, and what must be read of its reason."""
@@ -46,7 +46,7 @@ def test_cell(name: str, case: str, sandbox_mode: str, tmp_path: Path, request: 
     player = PLAYERS[name]
     program: Path = request.getfixturevalue(player.program)
     project = Project(tmp_path)
-    timeout = HANGING_S if case == "hangs" else 60.0
+    timeout = HANGING_S.get(name, 6.0) if case == "hangs" else TIMEOUT_S
     cell = play(player, case, project, program=program, sandbox=sandbox_mode, timeout=timeout)
     note_cell(request.node, name, case, sandbox_mode, cell)
 

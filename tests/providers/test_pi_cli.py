@@ -205,19 +205,6 @@ def test_a_dead_service_is_noticed_in_seconds(folder: Path, pi: Path) -> None:
     assert proposal.tool_calls == 1
 
 
-def test_a_stream_that_is_cut_is_unavailable(folder: Path, pi: Path) -> None:
-    with ModelServer([Step(cut=True, text="I will")]) as server:
-        proposal = ask(make_errand(folder, pi, server, "off"))
-    assert proposal.status == "unavailable"
-    assert proposal.reason.startswith("the stream was cut off (terminated); check base_url http://127.0.0.1:")
-
-
-def test_a_model_that_hangs(folder: Path, pi: Path) -> None:
-    with ModelServer([Step(hang=True, text="I will")]) as server:
-        proposal = ask(make_errand(folder, pi, server, "off", timeout=6))
-    assert (proposal.status, proposal.reason) == ("timeout", "no answer within 6 s: the model was silent")
-
-
 @pytest.mark.usefixtures("bwrap")
 def test_a_tool_that_hangs(folder: Path, pi: Path) -> None:
     with ModelServer([use(shell("sleep 1000")), DONE]) as server:
