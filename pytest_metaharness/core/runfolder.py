@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from .errors import StoreError
-from .model import Candidate, Run, RunStatus, Tokens, Verdict
+from .model import Candidate, Run, RunStatus, Verdict, add_tokens
 from .processes.interrupts import postponed_interrupts
 
 SCHEMA = 1
@@ -235,7 +235,7 @@ def summarize(run: Run, candidates: Sequence[Candidate], *, changed_files: Seque
         best_candidate=best.id if best else None,
         proposals=max(0, len(candidates) - 1),
         cost_usd=_add(candidate.cost_usd for candidate in candidates),
-        tokens=_add_tokens(candidates),
+        tokens=add_tokens(candidate.tokens for candidate in candidates),
         changed_files=tuple(changed_files) if kept else (),
         outcomes=dict(sorted(outcomes.items())),
         patch=f"{run.directory}/{patch}" if patch else None,
@@ -246,17 +246,6 @@ def summarize(run: Run, candidates: Sequence[Candidate], *, changed_files: Seque
 def _add(values: Iterator[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-def _add_tokens(candidates: Sequence[Candidate]) -> Tokens | None:
-    known = [candidate.tokens for candidate in candidates if candidate.tokens is not None]
-    if not known:
-        return None
-    return Tokens(
-        input=sum(tokens.input for tokens in known),
-        cached=sum(tokens.cached for tokens in known),
-        output=sum(tokens.output for tokens in known),
-    )
 
 
 def encode_json(value: object) -> bytes:
