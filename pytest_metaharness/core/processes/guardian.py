@@ -1,7 +1,8 @@
 """Start one program, end its whole tree, and end it too when the process that asked for it is gone.
 
-``processtree.py`` runs this file as a script and imports its functions. As a script it starts in a few milliseconds
-because it imports nothing but small modules of the standard library; keep it so.
+``processtree.py`` imports its functions, and starts it as a program of its own: :func:`command`. That takes a few
+milliseconds, which nearly every check waits for, because it imports nothing but small modules of the standard library;
+keep it so.
 
 It reads one pipe (*control*) and writes another (*status*). End of file on *control* means: end the tree now; the
 letter ``T`` means: send SIGTERM to every process of the tree. The lines on *status* are JSON objects:
@@ -16,13 +17,15 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # as in typing, whose import would cost more than all the others together
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Container, Iterable
+else:
+    import _signal as signal  # it lacks the enumerations, which take half as long to make as Python takes to start
 
 TREE_VARIABLE = "METAHARNESS_TREE"
 """The variable by which processes are found whose guardian is dead; its value is different for every tree."""
@@ -35,6 +38,9 @@ DISMISS = b"D"
 WATCH_S = 0.5
 """Seconds in which what it has started at the last moment shows itself."""
 
+_START = "import sys; sys.path.append(sys.argv[1]); import guardian; sys.exit(guardian.main(sys.argv[2:]))"
+"""Not by the file's name: what Python runs as a script, it compiles each time anew."""
+
 DEAD = frozenset({"", "Z", "X", "x"})
 """States of a process that will do nothing more; empty when it does not exist."""
 
@@ -43,6 +49,11 @@ _SET_PDEATHSIG = 1  # <linux/prctl.h>
 _SET_DUMPABLE = 4
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37
+
+
+def command(*arguments: str) -> list[str]:
+    """Give the command line by which this file is started as a program."""
+    return [sys.executable, "-I", "-S", "-c", _START, __file__.rpartition("/")[0], *arguments]
 
 
 def adopt_orphans(adopt: bool) -> bool:
@@ -153,7 +164,7 @@ def _read_all() -> list[tuple[int, int, int]]:
     return [(pid, int(fields[1]), int(fields[2])) for pid, fields in stats if fields]
 
 
-# ------------------------------------------------------------------------------------------------- run as a script
+# ---------------------------------------------------------------------------------------------------- the program
 
 
 class _Guarded:
@@ -283,7 +294,7 @@ def _watch(control: int, token: str) -> int:
     return 0
 
 
-def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) -> int:
+def _guard(control: int, status: int, parent: int, folder: str, argv: list[str]) -> int:
     wake = _settle(control, status)
     adopt_orphans(True)
     tree = _Guarded(status, _read_environment())
@@ -317,8 +328,9 @@ def _main(control: int, status: int, parent: int, folder: str, argv: list[str]) 
     return 0
 
 
-if __name__ == "__main__" and sys.argv[1] == WATCH:
-    sys.exit(_watch(int(sys.argv[2]), sys.argv[3]))
-if __name__ == "__main__":
-    _, _control, _status, _parent, _folder, _separator, *_argv = sys.argv
-    sys.exit(_main(int(_control), int(_status), int(_parent), _folder, _argv))
+def main(argv: list[str]) -> int:
+    """Do what *argv*, that of :func:`command`, says."""
+    if argv[0] == WATCH:
+        return _watch(int(argv[1]), argv[2])
+    control, status, parent, folder, _separator, *program = argv
+    return _guard(int(control), int(status), int(parent), folder, program)

@@ -10,11 +10,9 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 import time
 import uuid
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +24,7 @@ from .watcher import start_watcher
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from .sandbox import Jail
 
@@ -33,7 +32,6 @@ PATIENCE_S = 10.0
 """The kernel ends a killed process at once, unless it hangs in a device or forks without end: then we give up."""
 
 _Stdio = tuple[int, int, int]
-_GUARDIAN = Path(guardian.__file__)
 _CATCHABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _ERRORS = {os.strerror(number): number for number in range(1, 134)}
 
@@ -184,7 +182,7 @@ class GuardedTree(Tree):
             first = max(*stdio, control, status) + 1
             given = {**dict(enumerate(stdio)), first: control, first + 1: status}
             options = (str(first), str(first + 1), str(os.getpid()), str(self.cwd), "--")
-            return self._spawn([sys.executable, "-I", "-S", str(_GUARDIAN), *options, *self.argv], given)
+            return self._spawn(guardian.command(*options, *self.argv), given)
         except BaseException:
             os.close(self._control)
             raise

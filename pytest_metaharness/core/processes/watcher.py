@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import functools
 import os
-import sys
 import uuid
 
 from ..errors import SandboxError
@@ -26,7 +25,7 @@ def start_watcher(pid: int) -> str:
     control, ours = open_pipe()
     os.set_inheritable(control, True)
     nowhere = [(os.POSIX_SPAWN_OPEN, there, os.devnull, os.O_RDWR, 0) for there in (0, 1, 2)]
-    watcher = (sys.executable, "-I", "-S", guardian.__file__, guardian.WATCH, str(control), token)
+    watcher = guardian.command(guardian.WATCH, str(control), token)
     try:
         parent = os.posix_spawn(
             "/bin/sh", ["sh", "-c", '"$@" &', "sh", *watcher], {}, file_actions=nowhere, setsid=True, setsigmask=()
