@@ -234,6 +234,34 @@ def test_the_best_patch_makes_the_best_candidate_of_the_baseline(pytester: pytes
     ]  # fmt: skip
 
 
+GROWS_MUCH = """
+from pathlib import Path
+from pytest_metaharness import Proposal
+
+def pytest_metaharness_propose(request):
+    for patch in (request.workspace / ".metaharness/history").glob("*/patch"):
+        (request.log_dir / f"{patch.parent.name}-patch").write_bytes(patch.read_bytes())
+    (request.workspace / "score").write_text("".join(f"line {number}\\n" for number in range(30_000)))
+    return Proposal(status="completed")
+"""
+
+
+def test_the_history_has_the_beginning_of_a_large_patch(pytester: pytest.Pytester) -> None:
+    write_files(
+        pytester.mkdir("target"),
+        {
+            "metaharness.yaml": "{goal: Rise., budget: 2, checks: {starts: {run: grep -q nothing score}}}",
+            "conftest.py": GROWS_MUCH,
+            "baseline/score": "0",
+        },
+    )
+    session = run_session(pytester, "--metaharness=mine")
+    whole = (session.trial / "c0001" / "patch").read_bytes()
+    told = (session.trial / "c0002" / "c0001-patch").read_bytes()
+    assert len(whole) > 300_000
+    assert told == whole[:200_000] + b"\n[%d more bytes are left out]\n" % (len(whole) - 200_000)
+
+
 def scan(folder: Path) -> Snapshot:
     return scan_folder(folder, is_transient=match_transient()).snapshot
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from .brief import PROMPT, describe_environment, write_brief, write_history
-from .folders import remove
+from .brief import BRIEF, PROMPT, describe_environment, make_brief
 from .model import Backend, Candidate, Proposal, Target, add_tokens
 from .once import compute_once
 from .plan import Hooks, Place, Plan
@@ -58,29 +57,36 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
         again as often as the plan says and the proposal's time allows.
         """
         logs = self.folder.open_candidate(candidate)
-        brief = self._brief(parent, below, candidates)
-        (logs / "brief.md").write_text(brief, encoding="utf-8", errors="replace")
+        environment = compute_once(self.place.session / "environment.json", tuple[str, ...], describe_environment).value
+        brief = make_brief(
+            self.target,
+            parent=parent,
+            candidates=candidates,
+            run=self.folder.path,
+            sealed=self.sealed,
+            environment=environment,
+        )
+        (logs / "brief.md").write_bytes(brief[BRIEF])
         (logs / "prompt.md").write_text(PROMPT, encoding="utf-8")
+
+        def call(timeout: float) -> Proposal:
+            self.trees.workspace.turn_to(files, brief)
+            self.trees.workspace.restore()
+            self.trees.state.sweep()
+            self.trees.state.restore()
+            return self._call(candidate, parent, below=below, logs=logs, timeout=timeout)
+
         if self.backend.parallel is None:
-            return self._ask(candidate, parent, below=below, files=files, candidates=candidates, logs=logs)
+            return self._ask(candidate, parent, call)
         self.folder.log("waiting", candidate=candidate, backend=self.backend.name)
         with take_seat(self.place.session / "seats", self.backend.name, self.backend.parallel):
-            return self._ask(candidate, parent, below=below, files=files, candidates=candidates, logs=logs)
+            return self._ask(candidate, parent, call)
 
-    def _ask(
-        self,
-        candidate: str,
-        parent: Candidate,
-        *,
-        below: Path,
-        files: Snapshot,
-        candidates: Sequence[Candidate],
-        logs: Path,
-    ) -> Proposal:
+    def _ask(self, candidate: str, parent: Candidate, call: Callable[[float], Proposal]) -> Proposal:
         self.folder.log("proposal-started", candidate=candidate, parent=parent.id)
         deadline = time.monotonic() + self.plan.timeout
         pause = FIRST_PAUSE_S
-        calls = [self._call(candidate, parent, below=below, logs=logs, timeout=self.plan.timeout)]
+        calls = [call(self.plan.timeout)]
         while calls[-1].status == "unavailable" and len(calls) <= self.plan.retries:
             wait = pause * random.uniform(0.75, 1.25)  # noqa: S311 - so that workers do not all come back at once
             if time.monotonic() + wait >= deadline:
@@ -88,24 +94,11 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
             self.folder.log("proposal-refused", candidate=candidate, reason=calls[-1].reason, retry_in_s=round(wait, 1))
             time.sleep(wait)
             pause *= GROWTH
-            remove(below / STATE)
-            (below / STATE).mkdir(mode=0o700)
-            self.trees.workspace.turn_to(files)
-            self.trees.workspace.restore()
-            self._brief(parent, below, candidates)
             self.folder.log("proposal-repeated", candidate=candidate)
-            left = deadline - time.monotonic()
-            calls.append(self._call(candidate, parent, below=below, logs=logs, timeout=left))
+            calls.append(call(deadline - time.monotonic()))
         proposal = _sum_up(calls)
         self.folder.log("proposal-ended", candidate=candidate, status=proposal.status, reason=proposal.reason)
         return proposal
-
-    def _brief(self, parent: Candidate, below: Path, candidates: Sequence[Candidate]) -> str:
-        workspace = below / WORKSPACE
-        environment = compute_once(self.place.session / "environment.json", tuple[str, ...], describe_environment).value
-        text = write_brief(workspace, target=self.target, parent=parent, sealed=self.sealed, environment=environment)
-        write_history(workspace, target=self.target, candidates=candidates, run=self.folder.path, sealed=self.sealed)
-        return text
 
     def _call(self, candidate: str, parent: Candidate, *, below: Path, logs: Path, timeout: float) -> Proposal:
         def make_request(deadline: float, clock: Alarm) -> ProposalRequest:

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .folders import temporary_folder
@@ -18,31 +18,40 @@ from .store.snapshot import BRIEF_FOLDER, CHUNK, Snapshot
 BEST, LAST = 5, 5
 """How many of the best and of the last candidates the history shows in full."""
 
-LOG_BYTES = 20_000
-"""Bytes of an earlier proposal's output that the history keeps, from the end."""
+LOG_BYTES, PATCH_BYTES = 20_000, 200_000
+"""Bytes of an earlier proposal that the history keeps: of its output from the end, of its patch from the beginning."""
 
 TELLING = 12
 """Characters from which on a line of a sealed file is recognized where it is quoted; shorter ones occur by chance."""
 
+BRIEF, HISTORY = f"{BRIEF_FOLDER}/BRIEF.md", f"{BRIEF_FOLDER}/history"
 TOOLS = ("bash", "git", "python", "node", "npm", "uv", "make")
 PROMPT = f"""\
-Improve the harness in this folder. Read {BRIEF_FOLDER}/BRIEF.md first: it has the goal, the rules, which files you may
-change, and which checks fail and why. {BRIEF_FOLDER}/history/ has earlier attempts and what came of them.
+Improve the harness in this folder. Read {BRIEF} first: it has the goal, the rules, which files you may
+change, and which checks fail and why. {HISTORY}/ has earlier attempts and what came of them.
 
 Edit the files in place, then stop. Your work is judged only by the files as they are when you end: they are copied to a
 fresh folder and checked there. Changes below {BRIEF_FOLDER}/ are ignored.
 """
 
 
-def write_brief(
-    workspace: Path, *, target: Target, parent: Candidate, sealed: Snapshot, environment: Sequence[str]
-) -> str:
-    """Write ``BRIEF.md`` into *workspace* and give its text; *environment* describes this machine."""
-    folder = workspace / BRIEF_FOLDER
-    folder.mkdir()
-    text = "\n".join(_brief_lines(target, parent, SealedText(target, sealed), environment))
-    (folder / "BRIEF.md").write_text(text, encoding="utf-8", errors="replace")
-    return text
+def make_brief(
+    target: Target,
+    *,
+    parent: Candidate,
+    candidates: Sequence[Candidate],
+    run: Path,
+    sealed: Snapshot,
+    environment: Sequence[str],
+) -> dict[str, bytes]:
+    """Give the files that tell a backend what to do with the files of *parent*, by their paths in its workspace.
+
+    *candidates* are all so far, which left their patches and logs in the folder *run*; *environment* describes this
+    machine.
+    """
+    untold = SealedText(target, sealed)
+    text = _encode(_brief_lines(target, parent, untold, environment))
+    return {BRIEF: text, **dict(_make_history(target, candidates, run, untold))}
 
 
 class SealedText:
@@ -116,35 +125,38 @@ def _explain_miss(check: Check, feedback: str, sealed: SealedText) -> list[str]:
     return lines
 
 
-def write_history(
-    workspace: Path, *, target: Target, candidates: Sequence[Candidate], run: Path, sealed: Snapshot
-) -> None:
-    """Write ``history/``: an index of all *candidates*, and patch, scores and log of the best and the last ones."""
-    folder = workspace / BRIEF_FOLDER / "history"
-    folder.mkdir()
+def _make_history(
+    target: Target, candidates: Sequence[Candidate], run: Path, sealed: SealedText
+) -> Iterator[tuple[str, bytes]]:
+    """Give an index of *candidates*; scores, patch and log of the best and the last ones."""
     index = ["| candidate | parent | outcome | objective | reason |", "|---|---|---|---|---|"]
     index += [
         f"| {one.id} | {one.parent or ''} | {one.outcome} | {format_objective(one.objective) if one.checks else ''} "
         f"| {_first_line(one.reason)} |"
         for one in candidates
     ]
-    (folder / "index.md").write_text("\n".join(index) + "\n", encoding="utf-8", errors="replace")
+    yield f"{HISTORY}/index.md", _encode(index)
     measured = [one for one in candidates if one.objective is not None]
     best = sorted(measured, key=lambda one: one.objective or 0.0, reverse=True)[:BEST]
-    untold = SealedText(target, sealed)
-    for candidate in {one.id: one for one in (*best, *candidates[-LAST:])}.values():
-        _write_candidate(folder / candidate.id, candidate, target=target, source=run / candidate.id, sealed=untold)
+    for one in {one.id: one for one in (*best, *candidates[-LAST:])}.values():
+        scores = [f"{one.id}: {one.outcome}: {one.reason}", *describe_checks(target.checks, one.checks, sealed)]
+        yield f"{HISTORY}/{one.id}/scores.md", _encode(scores)
+        left = run / one.id
+        if (left / "patch").is_file():
+            yield f"{HISTORY}/{one.id}/patch", _read_patch(left / "patch")
+        if (left / "stdout").is_file():
+            yield f"{HISTORY}/{one.id}/log", (left / "stdout").read_bytes()[-LOG_BYTES:]
 
 
-def _write_candidate(folder: Path, candidate: Candidate, *, target: Target, source: Path, sealed: SealedText) -> None:
-    folder.mkdir()
-    lines = [f"{candidate.id}: {candidate.outcome}: {candidate.reason}"]
-    lines += describe_checks(target.checks, candidate.checks, sealed)
-    (folder / "scores.md").write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
-    if (source / "patch").is_file():
-        shutil.copyfile(source / "patch", folder / "patch")
-    if (source / "stdout").is_file():
-        (folder / "log").write_bytes((source / "stdout").read_bytes()[-LOG_BYTES:])
+def _encode(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+
+def _read_patch(file: Path) -> bytes:
+    with file.open("rb") as patch:
+        begin = patch.read(PATCH_BYTES)
+    cut = file.stat().st_size - len(begin)
+    return begin + (f"\n[{cut} more bytes are left out]\n".encode() if cut else b"")
 
 
 def _first_line(text: str) -> str:

@@ -227,7 +227,7 @@ class _Trial:
     def _attempt(self, asking: Asking, candidate: str, parent: Candidate) -> Candidate:
         start = time.monotonic()
         files = self.best.snapshot
-        with self.trees.lend_workspace(candidate, files) as folder:
+        with self.trees.lend(candidate) as folder:
             proposal = asking.ask(candidate, parent, below=folder, files=files, candidates=self.candidates)
             taken = self._take_files(candidate, parent, folder / WORKSPACE, proposal)
         outcome, reason = taken.outcome, taken.reason

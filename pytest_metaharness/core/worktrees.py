@@ -13,35 +13,39 @@ from pathlib import Path
 
 from .folders import remove
 from .store.checkout import Checkout
-from .store.snapshot import Snapshot
 from .store.store import Store
 
 WORKSPACE, STATE = "workspace", "state"
 
 
 class WorkTrees:
-    """The folders below *folder*, filled from *store*; *private* is where each check has its home."""
+    """The folders below *folder*, filled from *store*.
+
+    *workspace* and *state*, which is empty, are for a backend; *checkout* and *private*, which has but a home and a
+    temporary folder, for checks.
+    """
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
         self.workspace = Checkout(folder / "idle", store)
+        self.state = Checkout(folder / "idle-state", store)
         self.checkout = Checkout(folder / "checkout", store)
-        self.private = folder / "private"
+        self.private = Checkout(folder / "private", store, always=("home", "tmp"))
 
     @contextlib.contextmanager
-    def lend_workspace(self, candidate: str, snapshot: Snapshot) -> Iterator[Path]:
-        """Give a folder that has *snapshot* in ``workspace``, beside an empty ``state``.
+    def lend(self, candidate: str) -> Iterator[Path]:
+        """Give a folder that has ``workspace`` and ``state`` and nothing else.
 
         Afterwards nothing is where it was: a candidate that relies on what was left there is not measured with it.
         """
         place = self._folder / candidate
-        (place / STATE).mkdir(parents=True, mode=0o700)
+        place.mkdir(mode=0o700)
         self.workspace.move(place / WORKSPACE)
-        self.workspace.turn_to(snapshot)
-        self.workspace.restore()
+        self.state.move(place / STATE)
         try:
             yield place
         finally:
-            self.workspace.turn_to(snapshot)
-            self.workspace.move(self._folder / secrets.token_hex(8))
+            for tree in (self.workspace, self.state):
+                tree.sweep()
+                tree.move(self._folder / secrets.token_hex(8))
             remove(place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -86,8 +86,8 @@ def describe(folder: Path) -> dict[str, tuple[int, object, tuple[tuple[str, byte
     return found
 
 
-def have(checkout: Checkout, snapshot: Snapshot) -> Path:
-    checkout.turn_to(snapshot)
+def have(checkout: Checkout, snapshot: Snapshot, beside: Mapping[str, bytes] | None = None) -> Path:
+    checkout.turn_to(snapshot, beside)
     checkout.restore()
     return checkout.folder
 
@@ -181,6 +181,38 @@ def test_a_turned_checkout_is_as_a_new_one(place: Path, store: Store, spoil: Cal
     assert spoil_again == describe(have(Checkout(place / "other", store), old))
 
 
+def test_what_is_beside_the_snapshot_is_as_exact(place: Path, store: Store) -> None:
+    snapshot = keep(store, "new", NEW)
+    told = {"told/index": b"1 attempt", "told/c1/log": b"one", "told/c1/patch": b"", "told/same": b"one"}
+    more = {"told/index": b"2 attempts", "told/c2/log": b"two", "told/same": b"one"}
+    fresh = describe(have(Checkout(place / "fresh", store), snapshot, more))
+    assert fresh["told/c2/log"][1] == b"two"
+    checkout = Checkout(place / "checkout", store)
+    told_in = have(checkout, snapshot, told) / "told"
+    before = (told_in / "same").stat()
+    assert describe(have(checkout, snapshot, more)) == fresh
+    assert (told_in / "same").stat() == before
+
+    (told_in / "same").write_bytes(b"two")
+    (told_in / "c2/log").unlink()
+    (told_in / "c2").rmdir()
+    (told_in / "c2").symlink_to(place)
+    assert describe(have(checkout, snapshot, more)) == fresh
+    assert describe(have(checkout, snapshot)) == describe(have(Checkout(place / "without", store), snapshot))
+
+
+def test_folders_that_are_always_there_are_empty_again(place: Path, store: Store) -> None:
+    checkout = Checkout(place / "private", store, always=("home", "tmp"))
+    fresh = describe(have(checkout, {}))
+    assert fresh.keys() == {".", "home", "tmp"}
+    (place / "private/home/.config").mkdir()
+    (place / "private/tmp").rmdir()
+    (place / "private/tmp").symlink_to(place)
+    (place / "private/more").mkdir()
+    assert describe(have(checkout, {})) == fresh
+    assert describe(have(checkout, keep(store, "new", NEW))).keys() == {".", "home", "tmp", *describe(place / "new")}
+
+
 def test_only_what_differs_is_written(place: Path, store: Store) -> None:
     old, new = keep(store, "old", OLD), keep(store, "new", NEW)
     checkout = Checkout(place / "checkout", store)
@@ -227,13 +259,16 @@ def have_tree(folder: Path, tree: Tree) -> Path:
 
 def test_nothing_of_a_proposal_is_left_where_it_was(place: Path, store: Store) -> None:
     old = keep(store, "old", OLD)
-    trees = WorkTrees(place / "work", store)
-    with trees.lend_workspace("c0001", old) as lent:
+    trees = WorkTrees(place, store)
+    with trees.lend("c0001") as lent:
+        have(trees.workspace, old)
+        have(trees.state, {})
         (lent / WORKSPACE / ".venv").mkdir()
         (lent / STATE / "session").write_text("of the agent")
         first = lent
     assert not first.exists()
-    assert not [path for path in (place / "work").rglob("*") if path.name in {".venv", "session"}]
-    with trees.lend_workspace("c0002", old) as lent:
+    assert not [path for path in place.rglob("*") if path.name in {".venv", "session"}]
+    with trees.lend("c0002") as lent:
+        assert have(trees.workspace, old) == lent / WORKSPACE
         assert describe(lent / WORKSPACE) == describe(have(Checkout(place / "fresh", store), old))
-        assert list((lent / STATE).iterdir()) == []
+        assert describe(have(trees.state, {})).keys() == {"."}

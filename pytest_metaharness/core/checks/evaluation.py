@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 
-from ..folders import remove
 from ..model import Check, CheckRecord, CheckResult, Target
 from ..processes.sandbox import Sandbox
 from ..redaction import Redactor
@@ -24,13 +23,13 @@ from .reuse import Evaluations
 class Laboratory(msgspec.Struct, frozen=True, kw_only=True):
     """What the evaluations of one trial have in common: *sealed* is laid over every snapshot in *checkout*.
 
-    *private* is where the home and temporary folder of each check are made.
+    *private* has the home and the temporary folder of each check.
     """
 
     target: Target
     sealed: Snapshot
     checkout: Checkout
-    private: Path
+    private: Checkout
     store: Store
     sandbox: Sandbox
     hidden: tuple[Path, ...]
@@ -67,7 +66,7 @@ def evaluate(
         with _lay_out(snapshot, laboratory) as bench:
             for check in group:
                 on_start(check)
-                measured = _repeat(check, bench, laboratory.checkout)
+                measured = _repeat(check, bench, laboratory)
                 on_end(check, measured)
                 records.append(_record(check, measured))
         return tuple(records)
@@ -94,7 +93,7 @@ def _lay_out(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[Bench]:
             snapshot=snapshot,
             sealed=laboratory.sealed,
             checkout=laboratory.checkout.folder,
-            private=laboratory.private,
+            private=laboratory.private.folder,
             store=laboratory.store,
             sandbox=laboratory.sandbox,
             hidden=laboratory.hidden,
@@ -103,16 +102,16 @@ def _lay_out(snapshot: Snapshot, laboratory: Laboratory) -> Iterator[Bench]:
             ask_hook=laboratory.ask_hook,
         )
     finally:
-        remove(laboratory.private)
+        laboratory.private.sweep()
         own = {path: entry for path, entry in snapshot.items() if path not in laboratory.sealed}
         laboratory.checkout.turn_to(own)
 
 
-def _repeat(check: Check, bench: Bench, checkout: Checkout) -> Measured:
+def _repeat(check: Check, bench: Bench, laboratory: Laboratory) -> Measured:
     """Measure as often as *check* asks for; the value is the mean, the feedback that of the worst."""
     measured: list[Measured] = []
     for _ in range(check.repeat):
-        _prepare(bench.private, checkout)
+        _prepare(laboratory.private, laboratory.checkout)
         measured.append(measure(check, bench))
     worst = min(measured, key=lambda one: one.result.value)
     value = math.fsum(one.result.value for one in measured) / len(measured)
@@ -123,21 +122,15 @@ def _repeat(check: Check, bench: Bench, checkout: Checkout) -> Measured:
     )
 
 
-def _prepare(private: Path, checkout: Checkout) -> None:
+def _prepare(private: Checkout, checkout: Checkout) -> None:
     try:
-        _make_private(private)
+        private.sweep()
+        private.restore()
         checkout.restore()
     except OSError:  # what earlier checks left stands in the way, on a full disk for one: then it cannot remain
-        remove(private)
-        checkout.clear()
-        _make_private(private)
-        checkout.restore()
-
-
-def _make_private(folder: Path) -> None:
-    remove(folder)
-    (folder / "home").mkdir(parents=True)
-    (folder / "tmp").mkdir()
+        for tree in (private, checkout):
+            tree.clear()
+            tree.restore()
 
 
 def _record(check: Check, measured: Measured) -> CheckRecord:

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,14 +46,16 @@ class Checkout:
 
     Only what differs is written. A file counts as untouched while its inode, mode, size and times are those it was
     written with: the change time cannot be set back by the file's owner. Where the file system does not stamp every
-    write, the content must be the same too.
+    write, the content must be the same too. The folders *always*, parents first, are there whatever the snapshot is.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, *, always: Sequence[str] = ()) -> None:
         self._store = store
         self._place = str(folder)
+        self._always = frozenset({"", *always})
         self._snapshot: Snapshot = {}
-        self._folders: tuple[str, ...] = ()
+        self._beside: dict[str, bytes] = {}
+        self._folders = self._always
         self._written: dict[str, _Written] = {}
         self._made: dict[str, _Folder] = {}
         self._stamps: bool | None = None
@@ -69,18 +71,30 @@ class Checkout:
             os.rename(self._place, folder)
         self._place = str(folder)
 
-    def turn_to(self, snapshot: Snapshot) -> None:
-        """Have *snapshot* here from the next :meth:`restore` on, and remove at once what is no part of it.
+    def turn_to(self, snapshot: Snapshot, beside: Mapping[str, bytes] | None = None) -> None:
+        """Have *snapshot* here from the next :meth:`restore` on, and :meth:`sweep`.
+
+        *beside* are further files, which are not in the store, with their content.
+        """
+        entries: dict[str, Entry] = {}
+        self._beside = {}
+        for path, content in (beside or {}).items():
+            entries[path] = Entry("100644", _hash(len(content), [content]), len(content))
+            self._beside[entries[path].blob] = content
+        self._snapshot = {**snapshot, **entries}
+        self._folders = self._always.union(*map(_folders_of, self._snapshot))
+        self.sweep()
+        self._written = {path: written for path, written in self._written.items() if path in self._snapshot}
+
+    def sweep(self) -> None:
+        """Remove at once what is no part of what is to be here.
 
         A folder whose attributes were changed goes with all that is in it.
         """
-        folders = {parent for path in snapshot for parent in _folders_of(path)} | {""}
         try:
-            self._made = self._remove_foreign(snapshot, folders)
+            self._made = self._remove_foreign()
         except OSError:  # mounted read-only, for one
             self.clear()
-        self._snapshot, self._folders = snapshot, tuple(sorted(folders))
-        self._written = {path: written for path, written in self._written.items() if path in snapshot}
 
     def clear(self) -> None:
         """Remove all that is here."""
@@ -88,8 +102,8 @@ class Checkout:
         self._made = {}
         self._written = {}
 
-    def _remove_foreign(self, snapshot: Snapshot, folders: Set[str]) -> dict[str, _Folder]:
-        """Remove what is no part of *snapshot*, whose folders are *folders*; gives those that can stay."""
+    def _remove_foreign(self) -> dict[str, _Folder]:
+        """Do it; gives the folders that can stay."""
         kept: dict[str, _Folder] = {}
         pending = [""]
         while pending:
@@ -103,16 +117,16 @@ class Checkout:
             with os.scandir(place) as items:
                 for item in list(items):
                     path = f"{folder}/{item.name}" if folder else item.name
-                    if path in folders and item.is_dir(follow_symlinks=False):
+                    if path in self._folders and item.is_dir(follow_symlinks=False):
                         pending.append(path)
-                    elif path not in snapshot or item.is_dir(follow_symlinks=False):
+                    elif path not in self._snapshot or item.is_dir(follow_symlinks=False):
                         remove(Path(item.path))
         return kept
 
     def restore(self) -> None:
         """Write every file that is not exactly as in the store; replace whatever stands in its way, leave the rest."""
         detach_mounts(self.folder)  # a program of root's without a jail can leave some: nothing is written into them
-        for path in self._folders:  # parents first: nothing is ever written through a link
+        for path in sorted(self._folders):  # parents first: nothing is ever written through a link
             self._restore_folder(path)
         stale: dict[str, list[str]] = {}
         for path, entry in self._snapshot.items():
@@ -120,7 +134,7 @@ class Checkout:
                 stale.setdefault(entry.blob, []).append(path)
         if not stale:
             return
-        for blob, content in self._store.stream(list(stale)):
+        for blob, content in self._read(stale):
             first, *others = stale[blob]
             self._write(first, content)
             for path in others:
@@ -131,6 +145,15 @@ class Checkout:
             self._written[path] = _Written(self._snapshot[path], signature)
             newest = max(newest, signature[-1])
         _wait_for_tick(newest)
+
+    def _read(self, blobs: Iterable[str]) -> Iterator[tuple[str, Iterator[bytes]]]:
+        stored = []
+        for blob in blobs:
+            if blob in self._beside:
+                yield blob, iter([self._beside[blob]])
+            else:
+                stored.append(blob)
+        yield from self._store.stream(stored)
 
     def recall(self, path: str, status: os.stat_result) -> Entry | None:
         """Give what was written at *path* if a file there with *status* must still be that."""
@@ -159,7 +182,7 @@ class Checkout:
                 return False
         except OSError:
             return False
-        return entry.mode == "120000" or self._is_stamped() or _hash_blob(file, entry.size) == entry.blob
+        return entry.mode == "120000" or self._is_stamped() or _hash(entry.size, _read_chunks(file)) == entry.blob
 
     def _is_stamped(self) -> bool:
         if self._stamps is None:
@@ -247,10 +270,10 @@ def _stamps_every_write(folder: str) -> bool:
         return os.fstat(file.fileno()).st_mtime_ns != 0
 
 
-def _hash_blob(file: str, size: int) -> str:
-    """Give the id that git has for the content of *file*, *size* bytes long (gitformat-loose(5))."""
+def _hash(size: int, content: Iterable[bytes]) -> str:
+    """Give the id that git has for *content*, *size* bytes in chunks (gitformat-loose(5))."""
     digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    for chunk in _read_chunks(file):
+    for chunk in content:
         digest.update(chunk)
     return digest.hexdigest()
 
