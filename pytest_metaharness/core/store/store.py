@@ -30,6 +30,7 @@ CONFIG = """\
 [core]
 	bigFileThreshold = 1m
 	compression = 1
+	fsync = none
 	protectNTFS = false
 	protectHFS = false
 	quotePath = true
