@@ -128,9 +128,10 @@ def _prepare(private: Checkout, checkout: Checkout) -> None:
         private.restore()
         checkout.restore()
     except OSError:  # what earlier checks left stands in the way, on a full disk for one: then it cannot remain
-        for tree in (private, checkout):
-            tree.clear()
-            tree.restore()
+        private.clear()
+        checkout.clear()
+        private.restore()
+        checkout.restore()
 
 
 def _record(check: Check, measured: Measured) -> CheckRecord:

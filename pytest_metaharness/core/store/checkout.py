@@ -46,7 +46,7 @@ class Checkout:
 
     Only what differs is written. A file counts as untouched while its inode, mode, size and times are those it was
     written with: the change time cannot be set back by the file's owner. Where the file system does not stamp every
-    write, the content must be the same too. The folders *always*, parents first, are there whatever the snapshot is.
+    write, the content must be the same too. The folders *always* are there whatever the snapshot is.
     """
 
     def __init__(self, folder: Path, store: Store, *, always: Sequence[str] = ()) -> None:
