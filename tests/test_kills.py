@@ -162,7 +162,7 @@ def test_a_worker_is_killed_at_any_moment(root: Path, marker: str) -> None:
         session = start(root, "-n4", "--metaharness-trials=2", f"--metaharness-name={name}", sandbox)
         folder = root / ".metaharness" / name
         wait_for_trial(session, folder)
-        time.sleep(chance.uniform(0, 2))
+        time.sleep(chance.uniform(0, 1.5))
         killed = kill_worker(session, chance)
         finish(root, session)
         output = f"round {number} of seed {SEED}:\n{(root / 'output').read_text()}"
