@@ -26,8 +26,10 @@ def complete(*, stderr: bytes = b"", returncode: int | None = 0, timed_out: bool
 
 
 def read_stream(agent: Agent, case: str) -> Transcript:
-    """Take in what was recorded in ``streams/<agent>-<case>.jsonl``."""
+    """Take in what was recorded in ``streams/<agent>-<case>``: standard error, then the events."""
     transcript = agent.transcript()
+    for line in (STREAMS / f"{agent.name}-{case}.stderr").read_bytes().splitlines():
+        transcript.take_stderr(line)
     for line in (STREAMS / f"{agent.name}-{case}.jsonl").read_bytes().splitlines():
         transcript.take(line)
     return transcript

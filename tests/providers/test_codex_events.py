@@ -18,26 +18,6 @@ def fail(message: str) -> dict[str, Any]:
     return {"type": "turn.failed", "error": {"message": message}}
 
 
-def test_success_gives_summary_tokens_and_tool_calls() -> None:
-    assert judge_stream(AGENT, "success", returncode=0) == Proposal(
-        status="completed",
-        summary="All done.",
-        tokens=Tokens(input=300, cached=60, output=30),
-        tool_calls=2,
-    )
-
-
-def test_a_turn_without_tools_is_a_success() -> None:
-    proposal = judge_stream(AGENT, "nochange", returncode=0)
-    assert (proposal.status, proposal.reason, proposal.tool_calls) == ("completed", "", 0)
-    assert proposal.summary == "Nothing to change."
-
-
-def test_the_exit_code_decides_nothing() -> None:
-    assert judge_stream(AGENT, "success", returncode=1).status == "completed"
-    assert judge_stream(AGENT, "http401", returncode=0).status == "unavailable"
-
-
 @pytest.mark.parametrize(
     ("case", "words", "advice"),
     [
@@ -182,31 +162,6 @@ def test_no_end_of_the_turn_is_a_crash(case: str, returncode: int, reason: str) 
     assert Path(proposal.reason.replace("/", "_")).match(reason.replace("/", "_"))
 
 
-@pytest.mark.parametrize("returncode", [-9, 137, 143])
-def test_a_turn_that_is_over_in_a_program_that_was_killed_is_a_crash(returncode: int) -> None:
-    proposal = judge_stream(AGENT, "success", returncode=returncode)
-    assert proposal.status == "crash"
-    assert proposal.reason == f"codex was killed by signal {abs(returncode) % 128} after its turn was over"
-
-
-def test_silence_is_told() -> None:
-    assert judge_lines(AGENT).reason == "codex ended with exit code 1 before its turn was over: it said nothing"
-
-
-@pytest.mark.parametrize(
-    ("case", "state"),
-    [
-        ("timeout", "the model was silent"),
-        ("tool-hangs", "its command `sleep 1000` had been running for 0 s"),
-        ("bad-flag", "it said nothing"),
-        ("success", "its turn was over, but it did not end"),
-    ],
-)
-def test_timeout_tells_what_codex_was_doing(case: str, state: str) -> None:
-    proposal = judge_stream(AGENT, case, returncode=None)
-    assert (proposal.status, proposal.reason) == ("timeout", f"no answer within 5 s: {state}")
-
-
 def test_timeout_while_retrying_tells_why() -> None:
     transcript = CodexTranscript()
     for line in (STREAMS / "codex-no-server.jsonl").read_bytes().splitlines()[:-5]:
@@ -214,23 +169,6 @@ def test_timeout_while_retrying_tells_why() -> None:
     assert transcript.tell_state() == (
         "its service could not be used (Reconnecting... 2/5 (Connection failed: error sending request))"
     )
-
-
-@pytest.mark.parametrize(
-    ("case", "denial"),
-    [
-        ("denied-patch", "writing outside of the project"),
-        ("denied-command", "codex's own sandbox refused: read_only_file_system"),
-        ("denied-quietly", "a command met '/bin/bash: line 1: /etc/x: Read-only file system'"),
-        ("no-namespaces", "codex's own sandbox cannot start here (bwrap: No permissions to create new namespace*"),
-    ],
-)
-def test_denied_edits_are_told_apart(case: str, denial: str) -> None:
-    proposal = judge_stream(AGENT, case, returncode=0)
-    assert proposal.status == "completed"
-    assert proposal.summary == "I could not write."
-    wanted = f"its edits were denied: {denial}"
-    assert proposal.reason.startswith(wanted.rstrip("*")) if wanted.endswith("*") else proposal.reason == wanted
 
 
 def test_what_is_not_understood_is_passed_over() -> None:

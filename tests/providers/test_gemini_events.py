@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_metaharness.backends.gemini import AGENT
-from pytest_metaharness.core.model import Proposal, Tokens
+from pytest_metaharness.core.model import Proposal
 
 from .recorded import judge_lines, judge_stream, read_stream
 
@@ -16,32 +16,6 @@ from .recorded import judge_lines, judge_stream, read_stream
 def fail(message: str | dict[str, Any]) -> dict[str, Any]:
     text = message if isinstance(message, str) else f"[API Error: {json.dumps(message)}]"
     return {"type": "result", "status": "error", "error": {"type": "unknown", "message": text}}
-
-
-def test_success_gives_summary_tokens_and_tool_calls() -> None:
-    assert judge_stream(AGENT, "success", returncode=0) == Proposal(
-        status="completed",
-        summary="All done. Really.",
-        tokens=Tokens(input=200, cached=40, output=26),  # thoughts are in the total only
-        tool_calls=2,
-    )
-
-
-def test_a_turn_without_tools_is_a_success() -> None:
-    proposal = judge_stream(AGENT, "nochange", returncode=0)
-    assert (proposal.status, proposal.reason, proposal.tool_calls) == ("completed", "", 0)
-    assert proposal.summary == "Nothing to change."
-
-
-def test_the_exit_code_decides_nothing() -> None:
-    assert judge_stream(AGENT, "success", returncode=1).status == "completed"
-    assert judge_stream(AGENT, "http401", returncode=0).status == "unavailable"
-
-
-@pytest.mark.parametrize("returncode", [-15, 143])
-def test_success_of_a_program_that_was_killed_is_a_crash(returncode: int) -> None:
-    proposal = judge_stream(AGENT, "success", returncode=returncode)
-    assert (proposal.status, proposal.reason) == ("crash", "gemini was killed by signal 15 after its turn was over")
 
 
 @pytest.mark.parametrize(
@@ -112,10 +86,6 @@ def test_no_result_is_told(case: str, returncode: int, status: str, complaint: s
     assert proposal.reason.endswith(advice)
 
 
-def test_silence_is_told() -> None:
-    assert judge_lines(AGENT).reason == "gemini ended with exit code 1 before its turn was over: it said nothing"
-
-
 def test_a_login_that_is_no_longer_good_is_unavailable() -> None:
     said = b"\x1b[31mManual authorization is required but the current session is non-interactive.\x1b[0m\n"
     proposal = judge_lines(AGENT, stderr=said, returncode=41)
@@ -123,43 +93,10 @@ def test_a_login_that_is_no_longer_good_is_unavailable() -> None:
     assert "\x1b" not in proposal.reason
 
 
-@pytest.mark.parametrize(
-    ("case", "state"),
-    [
-        ("timeout", "the model was silent"),
-        ("tool-hangs", "its command `sleep 1000` had been running for 0 s"),
-        ("bad-flag", "it said nothing"),
-        ("success", "its turn was over, but it did not end"),
-    ],
-)
-def test_timeout_tells_what_gemini_was_doing(case: str, state: str) -> None:
-    proposal = judge_stream(AGENT, case, returncode=None)
-    assert (proposal.status, proposal.reason) == ("timeout", f"no answer within 5 s: {state}")
-
-
 def test_a_tool_that_hangs_is_named_by_its_file() -> None:
     transcript = read_stream(AGENT, "timeout")
     transcript.take(b'{"type":"tool_use","tool_name":"replace","tool_id":"1","parameters":{"file_path":"/a/b.md"}}')
     assert transcript.tell_state() == "its tool `replace` on b.md had been running for 0 s"
-
-
-@pytest.mark.parametrize(
-    ("case", "denial"),
-    [
-        ("denied-outside", 'Path not in workspace: Attempted path "/outside.txt" resolves outside*'),
-        ("denied-build", "*Modifying build configuration files requires explicit user confirmation"),
-        ("denied-shell", "gemini has no shell where our jail is not in use"),
-        ("denied-by-jail", "/usr/bin/bash: line 4: /usr/outside.txt: Read-only file system"),
-    ],
-)
-def test_denied_edits_are_told_apart(case: str, denial: str) -> None:
-    proposal = judge_stream(AGENT, case, returncode=0)
-    assert (proposal.status, proposal.summary) == ("completed", "All done. Really.")
-    start, _, end = denial.partition("*")
-    told = proposal.reason.removeprefix("its edits were denied: ")
-    assert told != proposal.reason
-    assert told.startswith(start)
-    assert told.endswith(end)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 
 from pytest_metaharness.backends.opencode import AGENT
 from pytest_metaharness.backends.opencode_events import OpencodeTranscript
-from pytest_metaharness.core.model import Proposal, Tokens
+from pytest_metaharness.core.model import Proposal
 
-from .recorded import STREAMS, judge_lines, judge_stream
+from .recorded import judge_lines, judge_stream, read_stream
 
 LOG = b"timestamp=2026-11-23T12:00:00.000Z level="
 FAILED = LOG + b'ERROR message="stream error" providerID=x small=false agent=build error.error="AI_APICallError: %s"'
@@ -22,39 +22,6 @@ def finish(reason: str, **part: Any) -> dict[str, Any]:
 
 def fail(name: str, **data: Any) -> dict[str, Any]:
     return {"type": "error", "error": {"name": name, "data": data}}
-
-
-def hear(case: str) -> OpencodeTranscript:
-    """Take in the log of a recorded run, then its events."""
-    transcript = OpencodeTranscript()
-    for line in (STREAMS / f"opencode-{case}.stderr").read_bytes().splitlines():
-        transcript.take_stderr(line)
-    for line in (STREAMS / f"opencode-{case}.jsonl").read_bytes().splitlines():
-        transcript.take(line)
-    return transcript
-
-
-def test_success_gives_summary_tokens_cost_and_tool_calls() -> None:
-    proposal = judge_stream(AGENT, "success", returncode=0)
-    assert proposal == Proposal(
-        status="completed",
-        summary="All done. Really.",
-        tokens=Tokens(input=300, cached=60, output=30),
-        cost_usd=proposal.cost_usd,
-        tool_calls=3,
-    )
-    assert proposal.cost_usd == pytest.approx(0.00075)
-
-
-def test_a_turn_without_tools_is_a_success() -> None:
-    proposal = judge_stream(AGENT, "nochange", returncode=0)
-    assert (proposal.status, proposal.reason, proposal.tool_calls) == ("completed", "", 0)
-    assert (proposal.summary, proposal.cost_usd) == ("Nothing to change.", None)
-
-
-def test_the_exit_code_decides_nothing() -> None:
-    assert judge_stream(AGENT, "success", returncode=1).status == "completed"
-    assert judge_stream(AGENT, "http401", returncode=0).status == "unavailable"
 
 
 def test_a_refused_key_is_unavailable() -> None:
@@ -77,7 +44,7 @@ def test_a_refused_key_is_unavailable() -> None:
     ],
 )
 def test_a_dead_service_is_given_up(case: str, failure: str) -> None:
-    transcript = hear(case)
+    transcript = read_stream(AGENT, case)
     assert (transcript.is_hopeless, transcript.completed) == (True, False)
     assert transcript.failure == f"{failure} (its service failed 3 times)"
 
@@ -163,39 +130,12 @@ def test_no_end_of_the_turn_is_a_crash() -> None:
     assert judge_lines(AGENT, finish("tool-calls"), returncode=0).status == "crash"  # what it asked for was refused
 
 
-@pytest.mark.parametrize(
-    ("case", "state"),
-    [
-        ("timeout", "the model was silent"),
-        ("tool-hangs", "its command `sleep 1000` had been running for 0 s"),
-        ("bad-flag", "it said nothing"),
-        ("success", "its turn was over, but it did not end"),
-    ],
-)
-def test_timeout_tells_what_opencode_was_doing(case: str, state: str) -> None:
-    assert hear(case).tell_state() == state
-
-
 def test_a_command_in_the_log_is_one_call() -> None:
-    transcript = hear("tool-hangs")
+    transcript = read_stream(AGENT, "tool-hangs")
     assert transcript.tool_calls == 1
     transcript.take_event({"type": "tool_use", "part": {"tool": "bash", "callID": "call_0_0"}})
     assert transcript.tool_calls == 1
     assert transcript.tell_state() == "the model was silent"
-
-
-@pytest.mark.parametrize(
-    ("case", "denial"),
-    [
-        ("denied", "write of ../outside.txt is not allowed"),
-        ("no-shell", "opencode has no shell where our jail is not in use"),
-        ("denied-by-jail", "bash met '/usr/bin/bash: line 1: /usr/outside.txt: Read-only file system'"),
-    ],
-)
-def test_denied_edits_are_told_apart(case: str, denial: str) -> None:
-    proposal = judge_stream(AGENT, case, returncode=0)
-    assert (proposal.status, proposal.summary) == ("completed", "I could not write.")
-    assert proposal.reason == f"its edits were denied: {denial}"
 
 
 def test_a_denied_patch_names_its_files() -> None:
