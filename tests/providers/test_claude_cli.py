@@ -83,14 +83,6 @@ def test_what_configures_agents_can_be_edited(folder: Path, claude: Path, key: s
 
 
 @pytest.mark.agents
-def test_nothing_to_change(folder: Path, claude: Path, key: str, sandbox_mode: SandboxMode) -> None:
-    with ModelServer([Step(text="Nothing to change.")]) as server:
-        proposal = ask(make_errand(folder, claude, server, sandbox_mode))
-    assert (proposal.status, proposal.reason, proposal.summary) == ("completed", "", "Nothing to change.")
-    assert proposal.tool_calls == 0
-
-
-@pytest.mark.agents
 @pytest.mark.usefixtures("bwrap")
 def test_in_the_jail_every_command_runs(folder: Path, claude: Path, key: str) -> None:
     command = (

@@ -72,14 +72,6 @@ def test_codex_edits_the_workspace_as_plain_user(
 
 
 @pytest.mark.agents
-def test_nothing_to_change(folder: Path, codex: Path, key: str, sandbox_mode: SandboxMode) -> None:
-    with ModelServer([Step(text="Nothing to change.")]) as server:
-        proposal = ask(make_errand(folder, codex, server, sandbox_mode))
-    assert (proposal.status, proposal.reason, proposal.summary) == ("completed", "", "Nothing to change.")
-    assert proposal.tool_calls == 0
-
-
-@pytest.mark.agents
 def test_arguments_and_variables_reach_codex(
     folder: Path, codex: Path, monkeypatch: pytest.MonkeyPatch, sandbox_mode: SandboxMode
 ) -> None:

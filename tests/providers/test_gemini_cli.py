@@ -71,14 +71,6 @@ def test_gemini_edits_as_plain_user(open_folder: Path, gemini: Path, key: str, s
 
 
 @pytest.mark.agents
-def test_nothing_to_change(folder: Path, gemini: Path, key: str, sandbox_mode: SandboxMode) -> None:
-    with ModelServer([Step(text="Nothing to change.")]) as server:
-        proposal = ask(make_errand(folder, gemini, server, sandbox_mode))
-    assert (proposal.status, proposal.reason, proposal.summary) == ("completed", "", "Nothing to change.")
-    assert proposal.tool_calls == 0
-
-
-@pytest.mark.agents
 @pytest.mark.usefixtures("bwrap")
 def test_in_the_jail_every_command_runs(folder: Path, gemini: Path, key: str) -> None:
     command = "git init -q && ln -s AGENTS.md link && rm -rf scripts; echo new > AGENTS.md; sleep 0.1 & wait\nls >list"
