@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import cleandoc
 from typing import Any, Literal
 
 import msgspec
@@ -38,6 +39,7 @@ def build_schema() -> dict[str, Any]:
     """Give the JSON Schema (draft 2020-12) of ``report.json``."""
     schema = msgspec.json.schema(Report)
     for definition in schema["$defs"].values():
+        definition["description"] = cleandoc(definition["description"])  # as Python 3.13 has it anyway
         definition["required"] = list(definition["properties"])  # a default never keeps a field out of the report
         for field in definition["properties"].values():
             field.pop("default", None)
