@@ -168,10 +168,13 @@ def test_a_worker_is_killed_at_any_moment(root: Path, marker: str) -> None:
         output = f"round {number} of seed {SEED}:\n{(root / 'output').read_text()}"
         wait_until_all_ended(marker)
         runs = {run["nodeid"]: run for run in json.loads((folder / "report.json").read_text())["runs"]}
-        assert len(runs) == len(TARGETS) * 2, output
+        unbegun = {f"{target}/metaharness.yaml::mine-t{trial}" for target in TARGETS for trial in (1, 2)} - runs.keys()
+        assert len(unbegun) <= killed, output
+        for nodeid in unbegun:  # struck in its set-up: there is nothing of it to report, but pytest tells
+            assert f"crashed while running '{nodeid}'" in output, output
         lost = [run for run in runs.values() if run["status"] != "completed"]
         assert {run["status"] for run in lost} <= {"lost"}, output
-        assert session.returncode == (pytest.ExitCode.TESTS_FAILED if lost else pytest.ExitCode.OK), output
+        assert session.returncode == (pytest.ExitCode.TESTS_FAILED if lost or unbegun else pytest.ExitCode.OK), output
         assert "Traceback" not in output, output
         journals, observed = read_journals(folder), take_observed(root)
         for nodeid, candidates in observed.items():
