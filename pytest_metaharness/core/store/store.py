@@ -18,7 +18,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from ..errors import StoreError
+from ..errors import StoreError, explain_system_error
 from ..processes.process import start_tool
 from .git import BlobReader, find_git
 from .snapshot import CHUNK, Entry, Snapshot, diff_snapshots, open_regular, show_path
@@ -54,6 +54,9 @@ Pack = Generator[bytes, None, None]
 
 LARGE, DENSE = 16 << 20, 0.9
 """Bytes of a file for which it matters whether it can be compressed; and what share of it then is left at least."""
+
+MARGIN = 1 << 20
+"""Bytes; a disk that has no room for so many is full."""
 
 AUTHOR = "pytest-metaharness <metaharness@localhost>"
 
@@ -220,9 +223,21 @@ class Store:
 
     def _check(self, returncode: int, errors: bytes, purpose: str) -> None:
         if returncode:
+            self._check_space()
             lines = errors.decode("utf-8", "replace").strip().splitlines() or [f"exit code {returncode}"]
             message = f"{self.folder}: git could not {purpose}: {lines[0]}"
             raise StoreError(message)
+
+    def _check_space(self) -> None:
+        """See whether the disk is what git failed for: it does not always say so."""
+        try:
+            with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
+                left = MARGIN
+                while left:
+                    left -= file.write(bytes(left))
+        except OSError as error:
+            error.filename = str(self.folder)
+            raise StoreError(explain_system_error(error, self.folder)) from error
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
