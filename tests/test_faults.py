@@ -38,12 +38,13 @@ STRIKE = """
 import shutil, time
 
 def fill(folder, left=0):  # all but *left* pages
-    with open(folder / "filler", "wb", buffering=0) as file:
+    with open(folder / "filler", "ab", buffering=0) as file:  # two workers may do so at once
         try:
             while True:
                 file.write(bytes(4096))
         except OSError:
-            file.truncate(max(0, file.tell() - 4096 * left))
+            if left:
+                file.truncate(file.tell() - 4096 * left)
 
 def strike(request):
     session = request.log_dir.parent.parent
