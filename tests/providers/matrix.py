@@ -23,7 +23,8 @@ SYSTEM_FILE = Path("/usr/metaharness-test.txt")
 class Cell:
     """What came of one session: *outcome* is that of its candidate, or ``error`` of an item that did not begin.
 
-    *turns* is how often the model was asked, *changed_files* what the best candidate changed.
+    *seconds* is what the session took, *proposal_s* what its candidate did; *turns* is how often the model was asked,
+    *changed_files* what the best candidate changed.
     """
 
     root: Path
@@ -31,6 +32,7 @@ class Cell:
     outcome: str
     reason: str
     seconds: float
+    proposal_s: float
     turns: int
     output: str
     changed_files: Sequence[str] = ()
@@ -74,17 +76,18 @@ def play(player: Player, case: str, project: Project, *, program: Path, sandbox:
     assert project.list_files() == before
     assert not SYSTEM_FILE.exists()
     if not ran.runs:
-        outcome, reason, run = "error", "; ".join(dict.fromkeys(ran.problems)), {}
+        outcome, reason, proposal_s, run = "error", "; ".join(dict.fromkeys(ran.problems)), 0.0, {}
     else:
         assert project.read_neighbours() == (["state", "workspace"],) * 2
         (run,) = ran.runs
-        outcome, reason = run["candidates"][1]["outcome"], run["candidates"][1]["reason"]
+        outcome, reason, proposal_s = (run["candidates"][1][key] for key in ("outcome", "reason", "duration_s"))
     return Cell(
         root=project.root,
         server=server.url,
         outcome=outcome,
         reason=reason,
         seconds=ran.seconds,
+        proposal_s=proposal_s,
         turns=turns,
         output=ran.output,
         changed_files=run.get("changed_files", ()),
