@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sessions import LEAN, lack
 
-from pytest_metaharness.core.processes.sandbox import choose_sandbox
+from pytest_metaharness.core.processes.process import Completed, host_environment, run
+from pytest_metaharness.core.processes.sandbox import Jail, choose_sandbox
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +70,26 @@ def sandbox_mode(request: pytest.FixtureRequest) -> str:
     if request.param == "auto":
         request.getfixturevalue("bwrap")
     return str(request.param)
+
+
+@pytest.fixture(params=["guardian", "jail"])
+def jail(request: pytest.FixtureRequest, tmp_path: Path) -> Jail | None:
+    """What contains the programs of :func:`start`: their guardian alone, or a jail."""
+    if request.param == "guardian":
+        return None
+    request.getfixturevalue("bwrap")
+    return Jail(writable=(tmp_path,))
+
+
+@pytest.fixture
+def start(jail: Jail | None, tmp_path: Path) -> Callable[..., Completed]:
+    """Run a program in a folder of its own, with either isolation."""
+
+    def start(*argv: str, **options: Any) -> Completed:
+        defaults = {"cwd": tmp_path, "env": host_environment(tmp_path, tmp_path), "timeout": 20, "jail": jail}
+        return run(argv, **{**defaults, **options})
+
+    return start
 
 
 @pytest.fixture(autouse=True)

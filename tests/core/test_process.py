@@ -7,33 +7,13 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pytest_metaharness.core.processes.process import Completed, ProgramError, host_environment, run, start_tool
-from pytest_metaharness.core.processes.sandbox import Jail, choose_sandbox
+from pytest_metaharness.core.processes.process import Completed, ProgramError, host_environment, start_tool
+from pytest_metaharness.core.processes.sandbox import Jail
 
 Start = Callable[..., Completed]
-
-
-@pytest.fixture(params=["guardian", "jail"])
-def jail(request: pytest.FixtureRequest, tmp_path: Path) -> Jail | None:
-    if request.param == "guardian":
-        return None
-    sandbox = choose_sandbox("auto")
-    if sandbox.notice:
-        pytest.skip(sandbox.notice)
-    return Jail(writable=(tmp_path,))
-
-
-@pytest.fixture
-def start(jail: Jail | None, tmp_path: Path) -> Start:
-    def start(*argv: str, **options: Any) -> Completed:
-        defaults = {"cwd": tmp_path, "env": host_environment(tmp_path, tmp_path), "timeout": 20, "jail": jail}
-        return run(argv, **{**defaults, **options})
-
-    return start
 
 
 def test_output_and_exit_code_are_returned(start: Start) -> None:

@@ -9,14 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from pytest_metaharness.core.processes.alarm import Expired, alarm
 from pytest_metaharness.core.processes.process import Completed, host_environment, run, tracking
-from pytest_metaharness.core.processes.sandbox import Jail, choose_sandbox
+from pytest_metaharness.core.processes.sandbox import Jail
 
 Start = Callable[..., Completed]
 
@@ -49,25 +48,6 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-
-
-@pytest.fixture(params=["guardian", "jail"])
-def jail(request: pytest.FixtureRequest, tmp_path: Path) -> Jail | None:
-    if request.param == "guardian":
-        return None
-    sandbox = choose_sandbox("auto")
-    if sandbox.notice:
-        pytest.skip(sandbox.notice)
-    return Jail(writable=(tmp_path,))
-
-
-@pytest.fixture
-def start(jail: Jail | None, tmp_path: Path) -> Start:
-    def start(*argv: str, **options: Any) -> Completed:
-        defaults = {"cwd": tmp_path, "env": host_environment(tmp_path, tmp_path), "timeout": 20, "jail": jail}
-        return run(argv, **{**defaults, **options})
-
-    return start
 
 
 @pytest.fixture

@@ -212,14 +212,6 @@ def test_a_login_is_lent(folder: Path, opencode: Path, home: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- failures
 
 
-def test_refused_key_is_unavailable(folder: Path, opencode: Path) -> None:
-    with ModelServer([Step(status=401, message="scripted: invalid api key")]) as server:
-        proposal = ask(make_errand(folder, opencode, server, "off"))
-        assert len(server.turns) == 1
-    assert proposal.status == "unavailable"
-    assert proposal.reason == "status 401: scripted: invalid api key; check the key in MY_KEY"
-
-
 def test_wrong_argument_is_a_crash_that_leaves_the_workspace_as_it_was(folder: Path, opencode: Path) -> None:
     (folder / "workspace/opencode.json").write_text("{}", encoding="utf-8")
     with ModelServer([DONE]) as server:

@@ -187,14 +187,6 @@ def test_a_login_is_lent(folder: Path, pi: Path, home: Path) -> None:
 # --------------------------------------------------------------------------------------------------------- failures
 
 
-def test_refused_key_is_unavailable(folder: Path, pi: Path) -> None:
-    with ModelServer([Step(status=401, message="scripted: invalid api key")]) as server:
-        proposal = ask(make_errand(folder, pi, server, "off"))
-        assert len(server.turns) == 1
-    assert proposal.status == "unavailable"
-    assert proposal.reason == "status 401: scripted: invalid api key; check the key in MY_KEY"
-
-
 def test_a_dead_service_is_noticed_in_seconds(folder: Path, pi: Path) -> None:
     begun = time.monotonic()
     with ModelServer([use(edit("AGENTS.md")), Step(status=500, message="out of order")]) as server:
