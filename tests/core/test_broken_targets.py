@@ -243,7 +243,7 @@ def test_a_file_that_changes_meanwhile_is_a_target_or_told(desk: Path) -> None:
     ("text", "folders"),
     [
         ("goal: [\nbaseline: work\nsealed: 'tests/unit'\n", ["baseline", "work", "tests/unit"]),
-        ("'baseline' : ./work/ # the harness\n\xff", ["baseline", "work"]),
+        ("'baseline' : ./kept/ # the harness\n\xff", ["baseline", "kept"]),
         ("baseline: .\nsealed: ..\n", ["baseline"]),
         ("baseline: /etc\nsealed: a/../..\n", ["baseline"]),
         ("baseline: {git: HEAD}\nsealed:\n", ["baseline"]),

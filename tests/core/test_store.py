@@ -235,6 +235,15 @@ def test_missing_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         Store(tmp_path / "store.git")
 
 
+def test_what_a_broken_git_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\necho 'fatal: scripted' >&2\nexit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StoreError, match=r"/session/store\.git: git could not init: fatal: scripted$"):
+        Store(tmp_path / "session" / "store.git")
+    assert list((tmp_path / "session").iterdir()) == []
+
+
 def test_what_cannot_be_compressed_is_stored_as_it_is(tmp_path: Path, store: Store) -> None:
     large = os.urandom(LARGE)
     write_tree(tmp_path / "in", {b"large": ("file", large), b"small": ("file", b"small")})

@@ -229,12 +229,13 @@ class Store:
             raise StoreError(message)
 
     def _check_space(self) -> None:
-        """See whether the disk is what git failed for: it does not always say so."""
+        """See whether the disk is what git failed for: it does not always say so.
+
+        :raises StoreError: it is.
+        """
         try:
-            with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
-                left = MARGIN
-                while left:
-                    left -= file.write(bytes(left))
+            with tempfile.TemporaryFile(dir=self.folder.parent) as file:  # there is no folder yet when it is made
+                file.write(bytes(MARGIN))
         except OSError as error:
             error.filename = str(self.folder)
             raise StoreError(explain_system_error(error, self.folder)) from error
@@ -249,20 +250,21 @@ class Store:
         """Make the repository under a temporary name, then rename it: several workers start at once."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".store-", dir=self.folder.parent))
-        self._run("init", "--bare", "--quiet", "--template=", "--initial-branch=main", folder=made)
-        with (made / "config").open("a", encoding="ascii") as file:
-            file.write(CONFIG)
-        (made / "info").mkdir()
-        for name, text in ATTRIBUTES.items():
-            (made / "info" / name).write_text(text, encoding="ascii")
-        made.chmod(0o755)
         try:
-            made.rename(self.folder)
-        except OSError as error:
-            shutil.rmtree(made)
-            if not (self.folder / "HEAD").exists():
-                message = f"{self.folder} is there, but is no session store"
-                raise StoreError(message) from error
+            self._run("init", "--bare", "--quiet", "--template=", "--initial-branch=main", folder=made)
+            with (made / "config").open("a", encoding="ascii") as file:
+                file.write(CONFIG)
+            (made / "info").mkdir()
+            for name, text in ATTRIBUTES.items():
+                (made / "info" / name).write_text(text, encoding="ascii")
+            made.chmod(0o755)
+            with contextlib.suppress(OSError):  # another worker was quicker
+                made.rename(self.folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        if not (self.folder / "HEAD").exists():
+            message = f"{self.folder} is there, but is no session store"
+            raise StoreError(message)
 
 
 def _choose_compression(source: Path, written: Mapping[str, Entry], known: set[str]) -> tuple[str, ...]:
