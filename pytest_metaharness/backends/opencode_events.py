@@ -18,7 +18,7 @@ from .transcript import Transcript
 
 ATTEMPTS = 3
 """How often a request may fail, for seven seconds, before its service is given up. By itself opencode tries six times,
-which takes more than a minute.
+which takes more than a minute, and without end where it gets answers that do not end.
 """
 
 SHOWN = 160
@@ -32,7 +32,9 @@ WRITERS = frozenset({"edit", "write", "apply_patch", SHELL})
 _VALUE = r'(?P<value>"(?:[^"\\]|\\.)*"|\S+)'
 _STEP = re.compile(r"level=INFO .*message=loop ")
 _REQUEST = re.compile(r"level=INFO .*message=stream .* small=false ")
-_FAILED_REQUEST = re.compile(rf'level=ERROR .*message="stream error" .* small=false .*error\.error={_VALUE}')
+_FAILED_REQUEST = re.compile(
+    rf'level=ERROR .*message="stream error" .*small=false (?:.*error\.error(?:\.message)?|.*error\.error\.\w+)={_VALUE}'
+)
 _COMMAND = re.compile(rf"message=evaluated permission={SHELL} pattern={_VALUE} .*\baction\.action=allow\b")
 _ERROR = re.compile(rf"level=ERROR .*\berror(?:\.\w+)?={_VALUE}")
 _LOG_LINE = re.compile(r"timestamp=\S+ level=")
@@ -53,7 +55,7 @@ class OpencodeTranscript(Transcript):
 
     def __init__(self) -> None:
         super().__init__()
-        self._requests = self._errors = 0
+        self._requests = self._errors = self._unended = 0
         self._logs_steps = False
 
     def take_event(self, event: Mapping[str, Any]) -> None:
@@ -100,12 +102,14 @@ class OpencodeTranscript(Transcript):
         return "it does not understand its args" if "\nOptions:\n" in said else super().find_complaint(said)
 
     def _count_failures(self) -> None:
-        """Give up after ATTEMPTS: errors are told at once, but not all; then the next request tells of them."""
+        """Give up after ATTEMPTS. Errors are told at once; that a stream was cut is not, only the next request is."""
         failed = max(self._errors, self._requests - 1)
         if failed >= ATTEMPTS:
-            self.completed, self.is_hopeless = False, True
-            said = self.retry.rstrip(".") or "no answer was complete"
-            self.failure = f"{said} (its service failed {failed} times)"
+            self._give_up(self.retry.rstrip(".") or "the stream was cut off", failed)
+
+    def _give_up(self, said: str, failed: int) -> None:
+        self.completed, self.is_hopeless = False, True
+        self.failure = f"{said} (its service failed {failed} times)"
 
     def _forget_failures(self) -> None:
         self.retry, self._requests, self._errors = "", 0, 0
@@ -118,6 +122,7 @@ class OpencodeTranscript(Transcript):
 
     def _take_tool(self, part: Mapping[str, Any]) -> None:
         self._go_on()
+        self._unended = 0
         self.end_tool(read_text(part, "callID"))
         if not self.denial and (tool := read_text(part, "tool")) in WRITERS:
             self.denial = _find_denial(tool, read_mapping(part, "state"))
@@ -125,9 +130,13 @@ class OpencodeTranscript(Transcript):
     def _take_step(self, part: Mapping[str, Any]) -> None:
         """Take in the end of a step, which was the last one unless tools were called."""
         self._go_on()
-        self.completed = read_text(part, "reason") not in {"tool-calls", "unknown", ""}
+        reason = read_text(part, "reason")
+        self.completed = reason not in {"tool-calls", "unknown", ""}
+        self._unended = self._unended + 1 if reason == "unknown" else 0
         if self.completed:
             self.failure = ""
+        elif self._unended >= ATTEMPTS:
+            self._give_up("the stream ended before the answer was over", self._unended)
         used, before = read_mapping(part, "tokens"), self.tokens or Tokens()
         cache = read_mapping(used, "cache")
         read, written = read_count(cache, "read"), read_count(cache, "write")

@@ -37,7 +37,7 @@ class Step(TypedDict, total=False):
 
     *text* and *tools* are its answer. *status* is an HTTP error instead, with *message* and *headers*. *hang* never
     finishes the stream, *cut* ends it too early, both after *text*; *torn* is a cut that spares no answer, also where
-    no stream was asked for.
+    no stream was asked for. *unended* closes the stream in order, without saying that the answer is over.
     """
 
     text: str
@@ -49,6 +49,7 @@ class Step(TypedDict, total=False):
     hang: bool
     cut: bool
     torn: bool
+    unended: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def write_events(dialect: str, step: Step, body: Body, turn: int) -> Iterator[Ev
 
 
 def _is_broken(step: Step) -> bool:
-    return bool(step.get("hang") or step.get("cut") or step.get("torn"))
+    return bool(step.get("hang") or step.get("cut") or step.get("torn") or step.get("unended"))
 
 
 def _read_usage(step: Step) -> tuple[int, int, int, int]:

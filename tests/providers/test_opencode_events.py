@@ -70,8 +70,35 @@ def test_failures_that_are_not_told_are_counted_too(told: bool) -> None:
     assert not transcript.is_hopeless
     transcript.take_stderr(LOG + b"INFO message=stream providerID=x small=false agent=build")
     assert transcript.is_hopeless
-    said = "out of order" if told else "no answer was complete"
+    said = "out of order" if told else "the stream was cut off"
     assert transcript.failure == f"{said} (its service failed 3 times)"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (b'error.error.message="be patient" error.error.type=server_error', "be patient"),
+        (b'error.error.message="be patient"', "be patient"),
+        (b"error.error.type=server_error", "server_error"),
+    ],
+)
+def test_an_error_in_a_stream_is_told(error: bytes, told: str) -> None:
+    transcript = OpencodeTranscript()
+    for _ in range(3):
+        transcript.take_stderr(LOG + b'ERROR message="stream error" providerID=x small=false agent=build ' + error)
+    assert transcript.failure == f"{told} (its service failed 3 times)"
+
+
+def test_answers_without_an_end_are_given_up() -> None:
+    transcript = OpencodeTranscript()
+    for _ in range(3):  # tools were called: these answers had all that was needed of them
+        transcript.take_event({"type": "tool_use", "part": {"tool": "write", "callID": "call_0"}})
+        transcript.take_event(finish("unknown"))
+    assert not transcript.is_hopeless
+    transcript.take_event(finish("unknown"))
+    transcript.take_event(finish("unknown"))
+    assert (transcript.is_hopeless, transcript.completed) == (True, False)
+    assert transcript.failure == "the stream ended before the answer was over (its service failed 3 times)"
 
 
 def test_steps_that_go_on_are_no_failures() -> None:
