@@ -237,7 +237,7 @@ def test_a_dead_service_is_noticed_in_seconds(folder: Path, opencode: Path) -> N
 def test_answers_without_an_end_are_not_asked_for_again_and_again(folder: Path, opencode: Path) -> None:
     with ModelServer([use(edit("AGENTS.md")), Step(unended=True, text="I have")]) as server:
         proposal = ask(make_errand(folder, opencode, server, "auto"))
-        assert len(server.turns) < 10
+        assert len(server.turns) < 50  # opencode asked 1400 times in a minute
     said = "the stream ended before the answer was over (its service failed 3 times)"
     assert (proposal.status, proposal.reason) == ("unavailable", f"{said}; check base_url {server.url}/v1")
 
