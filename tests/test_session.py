@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from sessions import find_session, make_target, read_table, run_session, serial_and_xdist
@@ -135,12 +136,12 @@ def test_nothing_is_said_when_no_target_ran(pytester: pytest.Pytester, args: tup
 
 def test_old_baseline_sessions_are_removed_and_searches_never(pytester: pytest.Pytester) -> None:
     make_target(pytester.path / "facts", TARGET, fake=FAKE, a_txt="")
-    pytester.runpytest_subprocess("--metaharness=fake").assert_outcomes(passed=1)
-    pytester.runpytest_subprocess("--metaharness-name=named").assert_outcomes(passed=1)
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
     directory = pytester.path / ".metaharness"
-    sessions = sorted(path for path in directory.iterdir() if path.is_dir())
-    searched, measured, named = sessions
+    sessions: list[Path] = []  # in one second their names tell no order
+    for args in (["--metaharness=fake"], ["--metaharness-name=named"], []):
+        pytester.runpytest_subprocess(*args).assert_outcomes(passed=1)
+        sessions += {path for path in directory.iterdir() if path.is_dir()}.difference(sessions)
+    searched, named, measured = sessions
     assert named.name == "named"
     for number in range(12):
         shutil.copytree(measured, directory / f"2001{number:02}01-000000-aaaaaa")
