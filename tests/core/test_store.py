@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import random
@@ -240,6 +241,16 @@ def test_what_a_broken_git_says_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "git").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StoreError, match=r"/session/store\.git: git could not init: fatal: scripted$"):
+        Store(tmp_path / "session" / "store.git")
+    assert list((tmp_path / "session").iterdir()) == []
+
+
+def test_a_store_that_cannot_be_put_in_place_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="No space left on device"):
         Store(tmp_path / "session" / "store.git")
     assert list((tmp_path / "session").iterdir()) == []
 

@@ -258,8 +258,11 @@ class Store:
             for name, text in ATTRIBUTES.items():
                 (made / "info" / name).write_text(text, encoding="ascii")
             made.chmod(0o755)
-            with contextlib.suppress(OSError):  # another worker was quicker
+            try:
                 made.rename(self.folder)
+            except OSError:
+                if not os.path.lexists(self.folder):  # else another worker was quicker
+                    raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
         if not (self.folder / "HEAD").exists():
